@@ -1,0 +1,148 @@
+"""The spectrogram that is also a picture: waveform, log-mel and normalised picture in Auffusion's convention.
+
+Three quantities with one shape, (B, n_mels, frames):
+
+- *mel magnitude*: linear, row 0 is the lowest band;
+- *log-mel*: ln(max(mel, 1e-5)), row 0 is the lowest band, what HiFi-GAN takes;
+- *picture*: log-mel mapped to 0..1 and flipped, row 0 is the highest band, what an image model sees.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class SpectrogramFormat:
+    """Analysis parameters of a log-mel spectrogram; the defaults are Auffusion's (paper section 4.1, METHOD "The spectrogram")."""
+
+    sample_rate: int = 16000
+    n_fft: int = 2048
+    win_length: int = 1024
+    hop_length: int = 160
+    n_mels: int = 256
+    f_min: float = 0.0
+    f_max: float = 8000.0
+    power_floor: float = 1e-9
+    log_floor: float = 1e-5
+    log_ceiling: float = 200.0
+    peak: float = 0.95
+
+    @property
+    def padding(self) -> int:
+        """Samples reflected on each side, so that frames x hop is exactly the length of the waveform."""
+        return (self.n_fft - self.hop_length) // 2
+
+    @property
+    def log_range(self) -> float:
+        """Nepers between picture value 0 and 1."""
+        return math.log(self.log_ceiling) - math.log(self.log_floor)
+
+    @property
+    def decibels_per_level(self) -> float:
+        """Decibels between neighbouring levels of an 8-bit picture."""
+        return 20.0 * self.log_range / math.log(10.0) / 255.0
+
+    def frames(self, seconds: float) -> int:
+        """Frames that hold `seconds` of sound, rounded to the nearest frame."""
+        return round(seconds * self.sample_rate / self.hop_length)
+
+
+AUFFUSION = SpectrogramFormat()
+
+
+def _hz_to_mel(hz: Tensor) -> Tensor:
+    """Slaney's mel scale: linear to 1 kHz, logarithmic above."""
+    linear = 3.0 * hz / 200.0
+    logarithmic = 15.0 + torch.log(hz.clamp(min=1e-9) / 1000.0) * (27.0 / math.log(6.4))
+    return torch.where(hz < 1000.0, linear, logarithmic)
+
+
+def _mel_to_hz(mel: Tensor) -> Tensor:
+    return torch.where(mel < 15.0, 200.0 * mel / 3.0, 1000.0 * torch.exp((mel - 15.0) * (math.log(6.4) / 27.0)))
+
+
+@lru_cache(maxsize=4)
+def _mel_filters_cpu(fmt: SpectrogramFormat) -> Tensor:
+    bins = torch.linspace(0.0, fmt.sample_rate / 2, fmt.n_fft // 2 + 1, dtype=torch.float64)
+    limits = _hz_to_mel(torch.tensor([fmt.f_min, fmt.f_max], dtype=torch.float64))
+    edges = _mel_to_hz(torch.linspace(float(limits[0]), float(limits[1]), fmt.n_mels + 2, dtype=torch.float64))
+    ramps = edges[:, None] - bins[None, :]
+    widths = edges.diff()[:, None]
+    triangles = torch.minimum(-ramps[:-2] / widths[:-1], ramps[2:] / widths[1:]).clamp(min=0.0)
+    slaney_norm = 2.0 / (edges[2:] - edges[:-2])
+    return (triangles * slaney_norm[:, None]).float()
+
+
+def mel_filters(fmt: SpectrogramFormat = AUFFUSION, device: torch.device | str = "cpu") -> Tensor:
+    """Triangular mel filter bank, Slaney scale and norm, (n_mels, n_fft / 2 + 1), float32."""
+    return _mel_filters_cpu(fmt).to(device)
+
+
+def analysis_window(fmt: SpectrogramFormat = AUFFUSION, device: torch.device | str = "cpu") -> Tensor:
+    """Periodic Hann window of win_length samples, centred by torch.stft in n_fft."""
+    return torch.hann_window(fmt.win_length, device=device)
+
+
+def stft(waveform: Tensor, fmt: SpectrogramFormat = AUFFUSION) -> Tensor:
+    """Complex spectrum (B, n_fft / 2 + 1, T // hop) of a waveform (B, T), not centred, reflect-padded by `fmt.padding`.
+
+    Raises ValueError when the waveform is too short to be reflected.
+    """
+    if waveform.shape[-1] <= fmt.padding:
+        shortest = (fmt.padding + 1) / fmt.sample_rate
+        raise ValueError(
+            f"The waveform has {waveform.shape[-1]} samples; the spectrogram needs more than {fmt.padding} "
+            f"({shortest:.3f} s at {fmt.sample_rate} Hz). Use a longer recording or pad it with silence."
+        )
+    padded = F.pad(waveform.float()[:, None], (fmt.padding, fmt.padding), mode="reflect")[:, 0]
+    return torch.stft(
+        padded, fmt.n_fft, fmt.hop_length, fmt.win_length, analysis_window(fmt, waveform.device), center=False, return_complex=True
+    )
+
+
+def magnitude(spectrum: Tensor, fmt: SpectrogramFormat = AUFFUSION) -> Tensor:
+    """sqrt(re^2 + im^2 + 1e-9) of a complex spectrum, same shape, real."""
+    return torch.sqrt(spectrum.real.square() + spectrum.imag.square() + fmt.power_floor)
+
+
+def waveform_to_mel(waveform: Tensor, fmt: SpectrogramFormat = AUFFUSION) -> Tensor:
+    """Mel magnitude (B, n_mels, T // hop) of a waveform (B, T) at fmt.sample_rate."""
+    return mel_filters(fmt, waveform.device) @ magnitude(stft(waveform, fmt), fmt)
+
+
+def mel_to_log_mel(mel: Tensor, fmt: SpectrogramFormat = AUFFUSION) -> Tensor:
+    """ln(max(mel, 1e-5)), same shape."""
+    return mel.clamp(min=fmt.log_floor).log()
+
+
+def log_mel_to_picture(log_mel: Tensor, fmt: SpectrogramFormat = AUFFUSION) -> Tensor:
+    """Log-mel (..., n_mels, frames) to a picture of the same shape in 0..1, high frequencies at the top."""
+    return ((log_mel - math.log(fmt.log_floor)) / fmt.log_range).clamp(0.0, 1.0).flip(-2)
+
+
+def picture_to_log_mel(picture: Tensor, fmt: SpectrogramFormat = AUFFUSION) -> Tensor:
+    """Picture (..., n_mels, frames) in 0..1 to log-mel of the same shape, low frequencies in row 0."""
+    return picture.flip(-2) * fmt.log_range + math.log(fmt.log_floor)
+
+
+def picture_to_mel(picture: Tensor, fmt: SpectrogramFormat = AUFFUSION) -> Tensor:
+    """Picture (..., n_mels, frames) in 0..1 to mel magnitude of the same shape, low frequencies in row 0."""
+    return picture_to_log_mel(picture, fmt).exp()
+
+
+def waveform_to_picture(waveform: Tensor, fmt: SpectrogramFormat = AUFFUSION) -> Tensor:
+    """Picture (B, n_mels, T // hop) in 0..1 of a waveform (B, T) at fmt.sample_rate. The level is taken as it is."""
+    return log_mel_to_picture(mel_to_log_mel(waveform_to_mel(waveform, fmt), fmt), fmt)
+
+
+def normalize_peak(waveform: Tensor, fmt: SpectrogramFormat = AUFFUSION) -> Tensor:
+    """Scale each waveform (B, T) so that its largest magnitude is fmt.peak (0.95), as Auffusion's training clips were. Silence stays silence."""
+    peak = waveform.abs().amax(dim=-1, keepdim=True)
+    return torch.where(peak > 0, waveform * (fmt.peak / peak.clamp(min=torch.finfo(torch.float32).tiny)), waveform)
