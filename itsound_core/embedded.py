@@ -1,0 +1,10 @@
+"""Where the embedded models are: two diffusers-layout folders that ship with the pack and are read by the same code as any other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+MODELS = Path(__file__).resolve().parent.parent / "models"
+IMAGE_FOLDER = MODELS / "embedded-image"
+AUDIO_FOLDER = MODELS / "embedded-audio"
+VOCODER_FOLDER = AUDIO_FOLDER / "vocoder"

@@ -1,0 +1,82 @@
+"""Prompts: the paper's (Tables 4 and 5), and the fixed lists for the embedded models with their nearest twins of the paper's pairs."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class PromptPair(NamedTuple):
+    """What a canvas shall look like and what it shall sound like."""
+
+    image: str
+    audio: str
+
+
+class Twin(NamedTuple):
+    """A pair of the paper's and the nearest thing that the embedded models know; `exact` is False where they know only something related."""
+
+    paper: PromptPair
+    embedded: PromptPair
+    exact: bool
+
+
+PAPER_IMAGE_PROMPTS = tuple(
+    f"a painting of {thing}, grayscale"
+    for thing in ("castles", "dogs", "kittens", "tigers", "auto racing game", "mountains", "a garden", "a forest", "a farm", "a beach")
+)
+PAPER_AUDIO_PROMPTS = (
+    "dog barking",
+    "cat meowing",
+    "bird chirping, tweeting",
+    "tiger growling",
+    "church bell ringing",
+    "race car, auto racing",
+    "train whistling",
+    "fireworks banging",
+    "people cheering",
+    "playing acoustic guitar",
+)
+PAPER_PAIRS = (
+    PromptPair("a painting of castle towers, grayscale", "bell ringing"),
+    PromptPair("a painting of cute dogs, grayscale", "dog barking"),
+    PromptPair("a painting of a blooming garden with many birds, grayscale", "birds singing sweetly"),
+    PromptPair("a painting of furry kittens, grayscale", "a kitten meowing for attention"),
+    PromptPair("a painting of auto racing game, grayscale", "a race car passing by and disappearing"),
+    PromptPair("a painting of trains, grayscale", "train whistling"),
+    PromptPair("a painting of tigers, grayscale", "tiger growling"),
+)
+
+EMBEDDED_IMAGE_PROMPTS = (
+    "a drawing of castles",
+    "a drawing of flowers",
+    "a drawing of trees",
+    "a drawing of mountains",
+    "a drawing of fish",
+    "a drawing of ships",
+    "a drawing of cars",
+    "a drawing of trains",
+    "a drawing of guitars",
+    "a drawing of skulls",
+)
+EMBEDDED_AUDIO_PROMPTS = (
+    "church bell ringing",
+    "playing acoustic guitar",
+    "violin playing",
+    "trumpet playing",
+    "xylophone playing",
+    "drums beating",
+    "bird chirping",
+    "dog barking",
+    "people applauding",
+    "fireworks banging",
+)
+_EMBEDDED_TWINS = (
+    (PromptPair("a drawing of castle towers", "church bell ringing"), True),
+    (PromptPair("a drawing of dogs", "dog barking"), True),
+    (PromptPair("a drawing of flowers", "birds chirping"), True),
+    (PromptPair("a drawing of cats", "violin playing"), False),
+    (PromptPair("a drawing of cars", "car engine running"), True),
+    (PromptPair("a drawing of trains", "engine running"), False),
+    (PromptPair("a drawing of cats", "explosion"), False),
+)
+EMBEDDED_TWINS = tuple(Twin(paper, embedded, exact) for paper, (embedded, exact) in zip(PAPER_PAIRS, _EMBEDDED_TWINS, strict=True))
