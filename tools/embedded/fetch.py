@@ -77,9 +77,7 @@ def finish(data: Path, partial: Path, target: Path, archive: Path, entry: dict[s
     partial.rename(target)
     record = data / "fetch" / "record.json"
     entries = json.loads(record.read_text()) if record.exists() else {}
-    with archive.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    entries[entry["name"]] = {**entry, "archive": archive.name, "sha256": digest}
+    entries[entry["name"]] = {**entry, "archive": archive.name, "sha256": hashlib.sha256(archive.read_bytes()).hexdigest()}
     record.write_text(json.dumps(entries, indent=1, sort_keys=True) + "\n")
     print(f"{entry['name']} {entry['version']} -> {target}", flush=True)
 
