@@ -1,0 +1,279 @@
+"""HiFi-GAN's generator (Kong, Kim, Bae, arXiv 2010.05646) as Auffusion stores it: `vocoder/config.json` beside its weights.
+
+Any config of the family is read: residual blocks of both types, any rates, kernels, dilations and widths. Weight normalisation is folded
+when the weights are loaded, so the module holds plain convolutions; it can be trained as it is.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from .spectrogram import AUFFUSION, SpectrogramFormat
+
+RESIDUAL_SLOPE = 0.1
+LAST_SLOPE = 0.01
+EDGE_KERNEL = 7
+CONFIG_FILE = "config.json"
+WEIGHT_FILES = ("vocoder.safetensors", "vocoder.pt")
+
+
+@dataclass(frozen=True)
+class HiFiGANConfig:
+    """Shape of a HiFi-GAN generator; the fields are the keys of its config.json. Raises ValueError where they contradict each other."""
+
+    resblock: str
+    upsample_rates: tuple[int, ...]
+    upsample_kernel_sizes: tuple[int, ...]
+    upsample_initial_channel: int
+    resblock_kernel_sizes: tuple[int, ...]
+    resblock_dilation_sizes: tuple[tuple[int, ...], ...]
+    num_mels: int
+
+    def __post_init__(self) -> None:
+        if self.resblock not in ("1", "2"):
+            raise ValueError(f'resblock is "{self.resblock}"; HiFi-GAN has types "1" and "2".')
+        if len(self.upsample_rates) != len(self.upsample_kernel_sizes):
+            raise ValueError(
+                f"upsample_rates {self.upsample_rates} and upsample_kernel_sizes {self.upsample_kernel_sizes} must have the same length."
+            )
+        if any(rate < 2 or kernel < rate for rate, kernel in zip(self.upsample_rates, self.upsample_kernel_sizes, strict=True)):
+            raise ValueError(
+                f"upsample_rates {self.upsample_rates} must be 2 or more, upsample_kernel_sizes {self.upsample_kernel_sizes} no smaller."
+            )
+        if len(self.resblock_kernel_sizes) != len(self.resblock_dilation_sizes):
+            raise ValueError(
+                f"resblock_kernel_sizes {self.resblock_kernel_sizes} and resblock_dilation_sizes {self.resblock_dilation_sizes} "
+                "must have the same length."
+            )
+        if not self.resblock_kernel_sizes or any(kernel < 1 or kernel % 2 == 0 for kernel in self.resblock_kernel_sizes):
+            raise ValueError(f"resblock_kernel_sizes {self.resblock_kernel_sizes} must be odd numbers, at least one.")
+        if any(dilation < 1 for dilations in self.resblock_dilation_sizes for dilation in dilations):
+            raise ValueError(f"resblock_dilation_sizes {self.resblock_dilation_sizes} must be 1 or more.")
+        halvings = 2 ** len(self.upsample_rates)
+        if self.upsample_initial_channel < halvings or self.upsample_initial_channel % halvings:
+            raise ValueError(
+                f"upsample_initial_channel is {self.upsample_initial_channel}; {len(self.upsample_rates)} stages halve it each, "
+                f"so it must be a multiple of {halvings}."
+            )
+        if self.num_mels < 1:
+            raise ValueError(f"num_mels is {self.num_mels}; it must be 1 or more.")
+
+    @property
+    def hop_length(self) -> int:
+        """Samples of waveform for each frame of log-mel."""
+        return math.prod(self.upsample_rates)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> HiFiGANConfig:
+        """Config from the parsed config.json; keys that only matter for training are ignored.
+
+        Raises ValueError naming the key that is missing, of the wrong type, or in contradiction to others.
+        """
+        missing = [field.name for field in fields(cls) if field.name not in values]
+        if missing:
+            raise ValueError(f"the keys {', '.join(missing)} are missing.")
+        return cls(
+            resblock=str(values["resblock"]),
+            upsample_rates=_integers(values, "upsample_rates"),
+            upsample_kernel_sizes=_integers(values, "upsample_kernel_sizes"),
+            upsample_initial_channel=_integer(values["upsample_initial_channel"], "upsample_initial_channel"),
+            resblock_kernel_sizes=_integers(values, "resblock_kernel_sizes"),
+            resblock_dilation_sizes=tuple(
+                _integers({"resblock_dilation_sizes": row}, "resblock_dilation_sizes") for row in _list(values, "resblock_dilation_sizes")
+            ),
+            num_mels=_integer(values["num_mels"], "num_mels"),
+        )
+
+
+def _integer(value: Any, key: str) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ValueError(f"{key} holds {value!r}; an integer is needed.")
+    return value
+
+
+def _list(values: Mapping[str, Any], key: str) -> list[Any]:
+    if not isinstance(values[key], (list, tuple)):
+        raise ValueError(f"{key} holds {values[key]!r}; a list is needed.")
+    return values[key]
+
+
+def _integers(values: Mapping[str, Any], key: str) -> tuple[int, ...]:
+    return tuple(_integer(value, key) for value in _list(values, key))
+
+
+def _same_conv(channels: int, kernel: int, dilation: int) -> nn.Conv1d:
+    return nn.Conv1d(channels, channels, kernel, dilation=dilation, padding=dilation * (kernel - 1) // 2)
+
+
+class ResidualBlock1(nn.Module):
+    """Pairs of a dilated and a plain convolution, each pair with a skip."""
+
+    def __init__(self, channels: int, kernel: int, dilations: tuple[int, ...]) -> None:
+        super().__init__()
+        self.convs1 = nn.ModuleList(_same_conv(channels, kernel, dilation) for dilation in dilations)
+        self.convs2 = nn.ModuleList(_same_conv(channels, kernel, 1) for _ in dilations)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for dilated, plain in zip(self.convs1, self.convs2, strict=True):
+            x = x + plain(F.leaky_relu(dilated(F.leaky_relu(x, RESIDUAL_SLOPE)), RESIDUAL_SLOPE))
+        return x
+
+
+class ResidualBlock2(nn.Module):
+    """Single dilated convolutions, each with a skip."""
+
+    def __init__(self, channels: int, kernel: int, dilations: tuple[int, ...]) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(_same_conv(channels, kernel, dilation) for dilation in dilations)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for dilated in self.convs:
+            x = x + dilated(F.leaky_relu(x, RESIDUAL_SLOPE))
+        return x
+
+
+def _upsampler(channels: int, rate: int, kernel: int) -> nn.ConvTranspose1d:
+    """Halves the channels and makes exactly `rate` samples of each one, for an odd kernel - rate too."""
+    surplus, odd = divmod(kernel - rate, 2)
+    return nn.ConvTranspose1d(channels, channels // 2, kernel, rate, padding=surplus + odd, output_padding=odd)
+
+
+class HiFiGAN(nn.Module):
+    """HiFi-GAN generator: log-mel (B, num_mels, frames) to waveform (B, frames x hop) in -1..1."""
+
+    def __init__(self, config: HiFiGANConfig) -> None:
+        super().__init__()
+        self.config = config
+        widths = [config.upsample_initial_channel >> stage for stage in range(len(config.upsample_rates) + 1)]
+        block = ResidualBlock1 if config.resblock == "1" else ResidualBlock2
+        self.conv_pre = nn.Conv1d(config.num_mels, widths[0], EDGE_KERNEL, padding=EDGE_KERNEL // 2)
+        self.ups = nn.ModuleList(
+            _upsampler(width, rate, kernel)
+            for width, rate, kernel in zip(widths[:-1], config.upsample_rates, config.upsample_kernel_sizes, strict=True)
+        )
+        self.resblocks = nn.ModuleList(
+            block(width, kernel, dilations)
+            for width in widths[1:]
+            for kernel, dilations in zip(config.resblock_kernel_sizes, config.resblock_dilation_sizes, strict=True)
+        )
+        self.conv_post = nn.Conv1d(widths[-1], 1, EDGE_KERNEL, padding=EDGE_KERNEL // 2)
+
+    def forward(self, log_mel: Tensor) -> Tensor:
+        """Waveform (B, frames x hop) in -1..1 for a natural log-mel (B, num_mels, frames), low frequencies in row 0."""
+        x = self.conv_pre(log_mel)
+        parallel = len(self.config.resblock_kernel_sizes)
+        for stage, upsample in enumerate(self.ups):
+            x = upsample(F.leaky_relu(x, RESIDUAL_SLOPE))
+            blocks = self.resblocks[stage * parallel : (stage + 1) * parallel]
+            x = torch.stack([block(x) for block in blocks]).mean(0)
+        return torch.tanh(self.conv_post(F.leaky_relu(x, LAST_SLOPE)))[:, 0]
+
+
+def fold_weight_norm(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Replace each weight-norm pair g, v by the weight g v / ||v|| (norm over all but the first dimension), in float32.
+
+    Reads both of torch's spellings: `weight_g`, `weight_v` and `parametrizations.weight.original0`, `.original1`.
+    """
+    folded = {}
+    for key, tensor in state_dict.items():
+        for gain, direction in (("weight_g", "weight_v"), ("parametrizations.weight.original0", "parametrizations.weight.original1")):
+            if key.endswith(direction) and key.removesuffix(direction) + gain in state_dict:
+                g = state_dict[key.removesuffix(direction) + gain].float()
+                v = tensor.float()
+                folded[key.removesuffix(direction) + "weight"] = v * (g / torch.linalg.vector_norm(v, dim=tuple(range(1, v.ndim)), keepdim=True))
+                break
+            if key.endswith(gain) and key.removesuffix(gain) + direction in state_dict:
+                break
+        else:
+            folded[key] = tensor.float()
+    return folded
+
+
+def read_config(path: Path, fmt: SpectrogramFormat = AUFFUSION) -> HiFiGANConfig:
+    """HiFi-GAN config of a config.json, checked against the spectrogram's mel bins and hop.
+
+    Raises ValueError naming the file, the key, its value and the remedy.
+    """
+    if not path.is_file():
+        raise ValueError(f"{path} does not exist. A vocoder is a folder with {CONFIG_FILE} and {' or '.join(WEIGHT_FILES)}.")
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON ({error}). Download it again.") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} holds a JSON {type(values).__name__}, not the keys of a HiFi-GAN config. Download it again.")
+    try:
+        config = HiFiGANConfig.from_dict(values)
+    except ValueError as error:
+        raise ValueError(f"{path} is not a config of a HiFi-GAN generator: {error}") from error
+    if config.num_mels != fmt.n_mels:
+        raise ValueError(
+            f"{path}: num_mels is {config.num_mels}, but the spectrogram has {fmt.n_mels} mel bins. "
+            "Choose a vocoder trained on this spectrogram, such as Auffusion's."
+        )
+    if config.hop_length != fmt.hop_length:
+        raise ValueError(
+            f"{path}: upsample_rates {list(config.upsample_rates)} make {config.hop_length} samples a frame, "
+            f"but the spectrogram has {fmt.hop_length}. Choose a vocoder trained on this spectrogram, such as Auffusion's."
+        )
+    return config
+
+
+def _read_weights(path: Path) -> dict[str, Tensor]:
+    try:
+        if path.suffix == ".safetensors":
+            return safetensors.torch.load_file(path)
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, pickle.UnpicklingError, EOFError, RuntimeError, ValueError, KeyError) as error:
+        raise ValueError(f"{path} cannot be read; it is truncated or not a file of weights. Download it again. ({error})") from error
+    if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("generator"), dict):
+        held = ", ".join(map(str, list(checkpoint)[:5])) if isinstance(checkpoint, dict) else type(checkpoint).__name__
+        raise ValueError(f'{path} has no "generator" weights (it holds {held}). Choose the generator\'s file, not the discriminator\'s.')
+    return checkpoint["generator"]
+
+
+def _briefly(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def load_vocoder(folder: Path | str, fmt: SpectrogramFormat = AUFFUSION) -> HiFiGAN:
+    """HiFi-GAN of a folder with config.json and vocoder.safetensors or vocoder.pt, in float32 on the CPU, in eval mode.
+
+    `vocoder.pt` is a pickle of {"generator": state_dict}, read with weights_only=True. Raises ValueError naming file, culprit and remedy
+    when a file is missing, truncated, not what its name says, or does not fit the config or the spectrogram.
+    """
+    folder = Path(folder)
+    config = read_config(folder / CONFIG_FILE, fmt)
+    path = next((folder / name for name in WEIGHT_FILES if (folder / name).is_file()), None)
+    if path is None:
+        raise ValueError(f"{folder} has a {CONFIG_FILE} but neither {' nor '.join(WEIGHT_FILES)}. Download the vocoder's weights into it.")
+    weights = fold_weight_norm(_read_weights(path))
+
+    with torch.device("meta"):
+        vocoder = HiFiGAN(config)
+    expected = {key: tuple(tensor.shape) for key, tensor in vocoder.state_dict().items()}
+    found = {key: tuple(tensor.shape) for key, tensor in weights.items()}
+    complaints = {
+        "missing": [key for key in expected if key not in found],
+        "unknown": [key for key in found if key not in expected],
+        "of another shape": [
+            f"{key} {found[key]} instead of {expected[key]}" for key in expected if key in found and found[key] != expected[key]
+        ],
+    }
+    if any(complaints.values()):
+        details = "; ".join(f"{what}: {_briefly(names)}" for what, names in complaints.items() if names)
+        raise ValueError(f"{path} does not fit the {CONFIG_FILE} beside it ({details}). Both must come from the same vocoder.")
+    vocoder.load_state_dict(weights, assign=True)
+    return vocoder.eval().requires_grad_(False)
