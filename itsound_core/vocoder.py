@@ -27,6 +27,7 @@ LAST_SLOPE = 0.01
 EDGE_KERNEL = 7
 CONFIG_FILE = "config.json"
 WEIGHT_FILES = ("vocoder.safetensors", "vocoder.pt")
+WEIGHT_NORM_PAIRS = (("weight_g", "weight_v"), ("parametrizations.weight.original0", "parametrizations.weight.original1"))
 
 
 @dataclass(frozen=True)
@@ -186,18 +187,12 @@ def fold_weight_norm(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
     Reads both of torch's spellings: `weight_g`, `weight_v` and `parametrizations.weight.original0`, `.original1`.
     """
-    folded = {}
-    for key, tensor in state_dict.items():
-        for gain, direction in (("weight_g", "weight_v"), ("parametrizations.weight.original0", "parametrizations.weight.original1")):
-            if key.endswith(direction) and key.removesuffix(direction) + gain in state_dict:
-                g = state_dict[key.removesuffix(direction) + gain].float()
-                v = tensor.float()
-                folded[key.removesuffix(direction) + "weight"] = v * (g / torch.linalg.vector_norm(v, dim=tuple(range(1, v.ndim)), keepdim=True))
-                break
-            if key.endswith(gain) and key.removesuffix(gain) + direction in state_dict:
-                break
-        else:
-            folded[key] = tensor.float()
+    folded = {key: tensor.float() for key, tensor in state_dict.items()}
+    for gain, direction in WEIGHT_NORM_PAIRS:
+        for layer in [key.removesuffix(gain) for key in state_dict if key.endswith(gain)]:
+            if layer + direction in folded:
+                g, v = folded.pop(layer + gain), folded.pop(layer + direction)
+                folded[layer + "weight"] = v * (g / torch.linalg.vector_norm(v, dim=tuple(range(1, v.ndim)), keepdim=True))
     return folded
 
 
@@ -240,7 +235,9 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
         raise ValueError(f"{path} cannot be read; it is truncated or not a file of weights. Download it again. ({error})") from error
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("generator"), dict):
         held = ", ".join(map(str, list(checkpoint)[:5])) if isinstance(checkpoint, dict) else type(checkpoint).__name__
-        raise ValueError(f'{path} has no "generator" weights (it holds {held}). Choose the generator\'s file, not the discriminator\'s.')
+        raise ValueError(
+            f"{path} has no weights under the key 'generator' (it holds {held}). Choose the generator's file, not the discriminator's."
+        )
     return checkpoint["generator"]
 
 

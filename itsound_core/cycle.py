@@ -1,0 +1,46 @@
+"""Cycle consistency (paper Fig. 6, 7): does the waveform, encoded again, give the spectrogram that was meant?"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .spectrogram import AUFFUSION, SpectrogramFormat, waveform_to_picture
+
+
+@dataclass(frozen=True)
+class CycleConsistency:
+    """How far re-encoded waveforms are from the pictures they were made for. Rows and bands run from high to low frequencies."""
+
+    picture: Tensor
+    """The waveform as a picture, (B, n_mels, frames), 0..1."""
+    error_db: Tensor
+    """Mean absolute log-mel difference, (B,), decibels."""
+    band_error_db: Tensor
+    """The same for each mel band, (B, n_mels), decibels."""
+    correlation: Tensor
+    """Pearson correlation of the two pictures' values, (B,), -1..1; 0 where one of them is constant."""
+
+
+def cycle_consistency(picture: Tensor, waveform: Tensor, fmt: SpectrogramFormat = AUFFUSION) -> CycleConsistency:
+    """Compare pictures (B, n_mels, frames) in 0..1 with the waveforms (B, T) at fmt.sample_rate that were made from them.
+
+    Levels are taken as they are, nothing is peak-normalised. Where one is longer than the other, the frames that both have are compared.
+    Raises ValueError when the waveform is too short for a spectrogram.
+    """
+    encoded = waveform_to_picture(waveform, fmt)
+    frames = min(picture.shape[-1], encoded.shape[-1])
+    meant, encoded = picture[..., :frames].float(), encoded[..., :frames]
+    decibels = (encoded - meant).abs() * (20.0 / math.log(10.0) * fmt.log_range)
+    meant_deviation = meant - meant.mean((-2, -1), keepdim=True)
+    encoded_deviation = encoded - encoded.mean((-2, -1), keepdim=True)
+    norms = meant_deviation.square().sum((-2, -1)).sqrt() * encoded_deviation.square().sum((-2, -1)).sqrt()
+    return CycleConsistency(
+        picture=encoded,
+        error_db=decibels.mean((-2, -1)),
+        band_error_db=decibels.mean(-1),
+        correlation=(meant_deviation * encoded_deviation).sum((-2, -1)) / norms.clamp(min=torch.finfo(torch.float32).tiny),
+    )
