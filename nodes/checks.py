@@ -1,0 +1,118 @@
+"""What comes in at the nodes' borders: an IMAGE that must be a spectrogram, an AUDIO of any rate, channels and sample type."""
+
+from __future__ import annotations
+
+import math
+
+import scipy.signal
+import torch
+from torch import Tensor
+
+from ..itsound_core.spectrogram import AUFFUSION
+
+# Rounding in half precision or in a resize may leave 0..1 by less than half a level of an 8-bit picture.
+RANGE_TOLERANCE = 0.5 / 255.0
+
+SHORTEST_PICTURE = AUFFUSION.padding // AUFFUSION.hop_length + 1
+"""Columns below which the spectrogram's windows cannot be reflected at the edges."""
+
+
+def pixels(image: Tensor, node: str, socket: str) -> Tensor:
+    """Channels (B, H, W, C) float32 in 0..1 of an IMAGE of 1, 3 or 4 channels; the fourth is alpha.
+
+    Raises ValueError naming `node`, `socket`, culprit and remedy for another shape, for NaN and for values outside 0..1.
+    """
+    if image.ndim != 4 or image.shape[-1] not in (1, 3, 4) or 0 in image.shape:
+        raise ValueError(
+            f"{node}: {socket} has the shape {tuple(image.shape)}; an IMAGE is (batch, height, width, channels) with 1, 3 or 4 channels. "
+            "Connect the IMAGE output of a loader or of VAE Decode."
+        )
+    channels = image.float()
+    if not channels.isfinite().all():
+        count = int((~channels.isfinite()).sum())
+        raise ValueError(
+            f"{node}: {socket} holds {count} values that are NaN or infinite. They come from a model that overflowed in half precision: "
+            "start ComfyUI with --fp32-vae, or load the models with another weight_dtype."
+        )
+    lowest, highest = float(channels.min()), float(channels.max())
+    if lowest < -RANGE_TOLERANCE or highest > 1.0 + RANGE_TOLERANCE:
+        raise ValueError(
+            f"{node}: {socket} has values from {lowest:.3g} to {highest:.3g}; an IMAGE lies in 0..1. "
+            "Scale it by bilinear or area instead of bicubic or lanczos, or divide 8-bit values by 255."
+        )
+    return channels.clamp(0.0, 1.0)
+
+
+def picture(image: Tensor, node: str, socket: str = "spectrogram") -> Tensor:
+    """Spectrogram picture (B, 256, frames) float32 in 0..1 of an IMAGE: the mean of its colour channels, the only gray there is (alpha is ignored).
+
+    Raises ValueError as `pixels` does, and where the height is not the number of mel bins or the width less than SHORTEST_PICTURE.
+    """
+    colours = pixels(image, node, socket)[..., :3]
+    height, width = colours.shape[1:3]
+    if height != AUFFUSION.n_mels:
+        raise ValueError(
+            f"{node}: {socket} is {width} x {height} pixels; a spectrogram is {AUFFUSION.n_mels} high, one row for each mel band. "
+            f"Decode a latent from EmptySpectrogramLatent, make the picture with AudioToSpectrogram, or scale it to height {AUFFUSION.n_mels} (ImageScale)."
+        )
+    if width < SHORTEST_PICTURE:
+        raise ValueError(
+            f"{node}: {socket} is {width} columns wide ({width * AUFFUSION.hop_length / AUFFUSION.sample_rate:.2f} s); "
+            f"at least {SHORTEST_PICTURE} are needed. Use a wider picture."
+        )
+    # In double precision the mean of three equal channels is that channel to the bit; in single, 11 of the 256 levels would come out lower.
+    return colours.double().mean(dim=-1).float()
+
+
+def waveform(audio: dict | None, node: str) -> tuple[Tensor, int]:
+    """Samples (B, channels, T) as float32 and the sample rate of an AUDIO; integers are scaled by their type's full range to -1..1.
+
+    Raises ValueError naming `node`, culprit and remedy where there is no sound in it (None, zero length), another shape, or NaN.
+    """
+    if audio is None:
+        raise ValueError(f"{node}: audio is empty: the node before it found no sound, such as a video without a sound track. Use another file.")
+    samples, rate = audio["waveform"], audio["sample_rate"]
+    if samples.ndim != 3 or samples.shape[0] == 0 or samples.shape[1] == 0:
+        raise ValueError(
+            f"{node}: audio has the shape {tuple(samples.shape)}; AUDIO is (batch, channels, samples). "
+            "The node before it breaks ComfyUI's convention: load the file with LoadAudio instead."
+        )
+    if samples.shape[2] == 0:
+        raise ValueError(f"{node}: audio has zero length ({tuple(samples.shape)}). Check the start and duration it was cut with.")
+    if rate <= 0:
+        raise ValueError(f"{node}: audio has the sample rate {rate}; it must be above 0 Hz. Load the file with LoadAudio.")
+    if not samples.is_floating_point():
+        full_scale = torch.iinfo(samples.dtype)
+        middle, half = (full_scale.max + 1 + full_scale.min) / 2, (full_scale.max + 1 - full_scale.min) / 2
+        samples = (samples.double() - middle) / half
+    if not samples.isfinite().all():
+        count = int((~samples.isfinite()).sum())
+        raise ValueError(f"{node}: audio holds {count} samples that are NaN or infinite. Load the recording again or render it anew.")
+    return samples.float().cpu(), int(rate)
+
+
+def resample(samples: Tensor, rate: int, target: int) -> Tensor:
+    """Samples (..., T) at `rate` Hz to (..., ceil(T x target / rate)) at `target` Hz, on the CPU, without aliasing (polyphase FIR)."""
+    if rate == target:
+        return samples
+    common = math.gcd(rate, target)
+    return torch.from_numpy(scipy.signal.resample_poly(samples.numpy(), target // common, rate // common, axis=-1))
+
+
+def mono(audio: dict | None, node: str) -> Tensor:
+    """Waveform (B, T) float32 at 16 kHz on the CPU of an AUDIO of any rate, channels (their mean) and sample type.
+
+    Raises ValueError as `waveform` does.
+    """
+    samples, rate = waveform(audio, node)
+    return resample(samples.mean(dim=1), rate, AUFFUSION.sample_rate)
+
+
+def pair(first: Tensor, second: Tensor, node: str, sockets: tuple[str, str]) -> tuple[Tensor, Tensor]:
+    """Both tensors with one batch size: a batch of one goes with every item of the other. Raises ValueError for any other difference."""
+    sizes = len(first), len(second)
+    if sizes[0] != sizes[1] and 1 not in sizes:
+        raise ValueError(
+            f"{node}: {sockets[0]} has {sizes[0]} items and {sockets[1]} has {sizes[1]}. They must have as many, or one of them a single item."
+        )
+    return first.expand(max(sizes), *first.shape[1:]), second.expand(max(sizes), *second.shape[1:])
