@@ -44,16 +44,17 @@ def pixels(image: Tensor, node: str, socket: str) -> Tensor:
 
 
 def picture(image: Tensor, node: str, socket: str = "spectrogram") -> Tensor:
-    """Spectrogram picture (B, 256, frames) float32 in 0..1 of an IMAGE: the mean of its colour channels, the only gray there is (alpha is ignored).
+    """Spectrogram picture (B, 256, frames) float32 in 0..1 of an IMAGE: the mean of its colour channels, the only gray there is.
 
-    Raises ValueError as `pixels` does, and where the height is not the number of mel bins or the width less than SHORTEST_PICTURE.
+    Alpha is ignored. Raises ValueError as `pixels` does, and where the height is not the number of mel bins or the width is less than
+    SHORTEST_PICTURE.
     """
     colours = pixels(image, node, socket)[..., :3]
     height, width = colours.shape[1:3]
     if height != AUFFUSION.n_mels:
         raise ValueError(
-            f"{node}: {socket} is {width} x {height} pixels; a spectrogram is {AUFFUSION.n_mels} high, one row for each mel band. "
-            f"Decode a latent from EmptySpectrogramLatent, make the picture with AudioToSpectrogram, or scale it to height {AUFFUSION.n_mels} (ImageScale)."
+            f"{node}: {socket} is {width} x {height} pixels; a spectrogram is {AUFFUSION.n_mels} high, one row for each mel band. Decode "
+            "a latent from EmptySpectrogramLatent, make the picture with AudioToSpectrogram, or scale it to that height with ImageScale."
         )
     if width < SHORTEST_PICTURE:
         raise ValueError(
@@ -70,7 +71,7 @@ def waveform(audio: dict | None, node: str) -> tuple[Tensor, int]:
     Raises ValueError naming `node`, culprit and remedy where there is no sound in it (None, zero length), another shape, or NaN.
     """
     if audio is None:
-        raise ValueError(f"{node}: audio is empty: the node before it found no sound, such as a video without a sound track. Use another file.")
+        raise ValueError(f"{node}: audio is None: the node before it found no sound, as in a video without a track. Use another file.")
     samples, rate = audio["waveform"], audio["sample_rate"]
     if samples.ndim != 3 or samples.shape[0] == 0 or samples.shape[1] == 0:
         raise ValueError(
@@ -113,6 +114,7 @@ def pair(first: Tensor, second: Tensor, node: str, sockets: tuple[str, str]) -> 
     sizes = len(first), len(second)
     if sizes[0] != sizes[1] and 1 not in sizes:
         raise ValueError(
-            f"{node}: {sockets[0]} has {sizes[0]} items and {sockets[1]} has {sizes[1]}. They must have as many, or one of them a single item."
+            f"{node}: {sockets[0]} is a batch of {sizes[0]} and {sockets[1]} a batch of {sizes[1]}. "
+            "Give both as many items, or one of them a single item."
         )
     return first.expand(max(sizes), *first.shape[1:]), second.expand(max(sizes), *second.shape[1:])

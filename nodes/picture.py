@@ -63,7 +63,7 @@ class ImprintBaseline(io.ComfyNode):
             inputs=[
                 io.Image.Input(
                     "image",
-                    tooltip="Any picture, in any size. Its dark parts silence the sound; transparent parts (a fourth channel) leave it alone.",
+                    tooltip="Any picture, in any size. Its dark parts quieten the sound; transparent ones (a fourth channel) do not.",
                 ),
                 io.Image.Input("spectrogram", tooltip="The sound's spectrogram, 256 rows high, from AudioToSpectrogram or a VAE."),
                 io.Float.Input(
@@ -79,8 +79,8 @@ class ImprintBaseline(io.ComfyNode):
                     options=list(FITS),
                     default=FITS[0],
                     optional=True,
-                    tooltip="How the picture meets the spectrogram's shape. cover: fill it and crop what sticks out. contain: show the whole "
-                    "picture and leave the sound beside it alone. stretch: distort the picture.",
+                    tooltip="How the picture meets the spectrogram's shape. cover: fill it and crop what sticks out. contain: show the "
+                    "whole picture and leave the sound beside it alone. stretch: distort the picture.",
                 ),
             ],
             outputs=[io.Image.Output(display_name="imprinted", tooltip="The darkened spectrogram, for SpectrogramToAudio.")],
