@@ -1,0 +1,94 @@
+"""The tokenizer of a folder; where the folder lists the words that its text encoder learnt, prompts are kept to those words.
+
+A small text encoder was trained on a few hundred words. Any other word would reach it as letters it has never seen in that order, and
+spoil the picture; so it is left out of what the encoder sees, and one log line per prompt names it and the nearest known words. The list is
+`tokenizer/words.json`; folders without it (Stable Diffusion, Auffusion) are tokenized as they are.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import logging
+import re
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from comfy.sd1_clip import SDTokenizer, escape_important, token_weights, unescape_important
+
+WORDS_FILE = "words.json"
+WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
+EMBEDDING = re.compile(r"embedding:\S+")
+NEAREST = 3
+
+logger = logging.getLogger(__name__)
+
+
+class FolderTokenizer(SDTokenizer):
+    """The CLIP tokenizer of a diffusers folder, padding with that folder's own padding token."""
+
+    def __init__(self, folder: Path, max_length: int, embedding_size: int, embedding_directory: Any = None, tokenizer_data: Any = None) -> None:
+        super().__init__(
+            str(folder),
+            max_length=max_length,
+            embedding_size=embedding_size,
+            embedding_directory=embedding_directory,
+            tokenizer_data=tokenizer_data or {},
+        )
+        self.pad_token = self.tokenizer.pad_token_id
+
+
+class KnownWordsTokenizer(FolderTokenizer):
+    """Tokenizes only the words of `tokenizer/words.json`, and logs one warning per prompt for the others."""
+
+    def __init__(self, folder: Path, *args: Any, **kwargs: Any) -> None:
+        super().__init__(folder, *args, **kwargs)
+        self.tokenizer = KnownWords(self.tokenizer, json.loads((folder / WORDS_FILE).read_text(encoding="utf-8")))
+
+    def tokenize_with_weights(self, text: str, *args: Any, **kwargs: Any) -> list[list[tuple]]:
+        """As SDTokenizer's: rows of (token, weight)."""
+        prose = " ".join(segment for segment, _ in token_weights(escape_important(text), 1.0))
+        unknown = self.tokenizer.unknown(EMBEDDING.sub("", unescape_important(prose)))
+        if unknown:
+            nearest = "; ".join(f'"{word}" (nearest known: {", ".join(self.tokenizer.nearest(word))})' for word in unknown)
+            logger.warning('Prompt "%s": these words are unknown to the text encoder and left out: %s.', text, nearest)
+        return super().tokenize_with_weights(text, *args, **kwargs)
+
+
+class KnownWords:
+    """A tokenizer that leaves out every word that is not in its list. Case does not matter, and "dog's" is known where "dog" is."""
+
+    def __init__(self, tokenizer: Any, words: list[str]) -> None:
+        self.tokenizer = tokenizer
+        self.words = set(words)
+
+    def __call__(self, text: str) -> Any:
+        return self.tokenizer(WORD.sub(lambda word: word[0] if self._knows(word[0]) else "", text))
+
+    def decode(self, *args: Any, **kwargs: Any) -> str:
+        return self.tokenizer.decode(*args, **kwargs)
+
+    def unknown(self, text: str) -> list[str]:
+        """The unknown words of a text in lower case, each once, in the text's order."""
+        return list(dict.fromkeys(word.lower() for word in WORD.findall(text) if not self._knows(word)))
+
+    def nearest(self, word: str) -> list[str]:
+        """The known words that are spelt most like it."""
+        return difflib.get_close_matches(word, self.words, NEAREST, cutoff=0.0)
+
+    def _knows(self, word: str) -> bool:
+        word = word.lower()
+        return word in self.words or re.split("['’]", word)[0] in self.words
+
+
+def folder_tokenizer(folder: Path, max_length: int, embedding_size: int) -> Callable[..., FolderTokenizer]:
+    """What makes the tokenizer of a folder, as SD1Tokenizer calls it: with `embedding_directory` and `tokenizer_data`.
+
+    Raises ValueError where the folder has no vocabulary.
+    """
+    if not (folder / "tokenizer.json").is_file() and not all((folder / name).is_file() for name in ("vocab.json", "merges.txt")):
+        raise ValueError(f"{folder} has neither tokenizer.json nor vocab.json with merges.txt. Copy the model's whole folder.")
+    tokenizer = KnownWordsTokenizer if (folder / WORDS_FILE).is_file() else FolderTokenizer
+    return partial(tokenizer, folder, max_length, embedding_size)
