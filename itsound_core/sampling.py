@@ -1,0 +1,116 @@
+"""DDIM on a noise predictor, as the paper samples (section 3.1, Eq. 1-2)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+NoisePredictor = Callable[[Tensor, Tensor], Tensor]
+"""(latents (B, C, H, W), timestep ()) -> noise estimate (B, C, H, W)."""
+
+
+@dataclass(frozen=True)
+class NoiseSchedule:
+    """Scaled-linear betas and "leading" timesteps with an offset; the defaults are Stable Diffusion v1.5's."""
+
+    training_steps: int = 1000
+    beta_start: float = 0.00085
+    beta_end: float = 0.012
+    offset: int = 1
+
+    @cached_property
+    def alphas_cumprod(self) -> Tensor:
+        """Cumulative alpha of each training step, (training_steps,), float64."""
+        betas = torch.linspace(self.beta_start**0.5, self.beta_end**0.5, self.training_steps, dtype=torch.float64).square()
+        return (1.0 - betas).cumprod(dim=0)
+
+    def alpha(self, timestep: int) -> float:
+        """Cumulative alpha at a timestep; before the first it is the first, not 1."""
+        return float(self.alphas_cumprod[max(timestep, 0)])
+
+    def sigma(self, timestep: int) -> float:
+        """Noise level sqrt((1 - a) / a) at a timestep, as samplers in x0 space count it."""
+        alpha = self.alpha(timestep)
+        return math.sqrt((1.0 - alpha) / alpha)
+
+    def timesteps(self, steps: int) -> list[int]:
+        """Descending timesteps of a run: 100 steps are 991, 981, ..., 1.
+
+        Raises ValueError when steps is not in 1 .. training_steps - offset.
+        """
+        most = self.training_steps - self.offset
+        if not 1 <= steps <= most:
+            raise ValueError(f"{steps} steps: a schedule of {self.training_steps} training steps takes 1 to {most}.")
+        stride = self.training_steps // steps
+        return [step * stride + self.offset for step in reversed(range(steps))]
+
+
+STABLE_DIFFUSION = NoiseSchedule()
+
+
+def guided(model: Callable, prompt: Tensor, null_prompt: Tensor, guidance_scale: float) -> NoisePredictor:
+    """Classifier-free guidance, eps(null) + gamma (eps(y) - eps(null)) (Eq. 2), with both estimates from one batched call.
+
+    model: a diffusers UNet or any callable (latents, timestep, embeddings) -> noise. prompt, null_prompt: text embeddings (1 or B, L, D);
+    null_prompt is the empty or a negative prompt. At scale 1 the null prompt has no say and is not evaluated.
+    """
+
+    def predict(latents: Tensor, timestep: Tensor) -> Tensor:
+        def estimate(inputs: Tensor, embeddings: Tensor) -> Tensor:
+            output = model(inputs, timestep, embeddings)
+            return output if isinstance(output, Tensor) else output.sample
+
+        batch = len(latents)
+        if guidance_scale == 1.0:
+            return estimate(latents, prompt.expand(batch, -1, -1))
+        embeddings = torch.cat([null_prompt.expand(batch, -1, -1), prompt.expand(batch, -1, -1)])
+        unconditional, conditional = estimate(latents.repeat(2, 1, 1, 1), embeddings).chunk(2)
+        return unconditional + guidance_scale * (conditional - unconditional)
+
+    return predict
+
+
+def ddim_step(
+    latents: Tensor, noise: Tensor, alpha: float, next_alpha: float, eta: float = 0.0, generator: torch.Generator | None = None
+) -> tuple[Tensor, Tensor]:
+    """One step of Eq. 1 from cumulative alpha to next_alpha; returns the next latents and the x0 estimate, which is not clipped.
+
+    noise: estimate at `latents`, same shape. eta scales the fresh noise between 0 (DDIM) and 1 (DDPM), drawn on the generator's device.
+    """
+    x0 = (latents - math.sqrt(1.0 - alpha) * noise) / math.sqrt(alpha)
+    sigma = eta * math.sqrt((1.0 - next_alpha) / (1.0 - alpha) * (1.0 - alpha / next_alpha))
+    following = math.sqrt(next_alpha) * x0 + math.sqrt(1.0 - next_alpha - sigma**2) * noise
+    if sigma > 0:
+        device = generator.device if generator else latents.device
+        fresh = torch.randn(latents.shape, generator=generator, device=device, dtype=latents.dtype)
+        following = following + sigma * fresh.to(latents.device)
+    return following, x0
+
+
+@torch.no_grad()
+def ddim(
+    predict_noise: NoisePredictor,
+    latents: Tensor,
+    steps: int = 100,
+    schedule: NoiseSchedule = STABLE_DIFFUSION,
+    eta: float = 0.0,
+    generator: torch.Generator | None = None,
+    callback: Callable[[int, Tensor, Tensor], None] | None = None,
+) -> Tensor:
+    """Reverse process from unit Gaussian noise (B, C, H, W) to latents of the same shape (Eq. 1).
+
+    predict_noise: for the joint model, `partial(compose, experts)` with the experts' starts in timesteps.
+    callback(step, x0, latents) is called after each step with 0-based step, the x0 estimate and the new latents.
+    """
+    stride = schedule.training_steps // steps
+    for step, timestep in enumerate(schedule.timesteps(steps)):
+        noise = predict_noise(latents, torch.tensor(timestep, device=latents.device))
+        latents, x0 = ddim_step(latents, noise, schedule.alpha(timestep), schedule.alpha(timestep - stride), eta, generator)
+        if callback is not None:
+            callback(step, x0, latents)
+    return latents

@@ -1,0 +1,87 @@
+"""Views: what one expert sees of a canvas that another expert sees as it is (paper section 3.2).
+
+A view is an object with two methods, each the other's inverse: `view` before the expert predicts, `inverse_view` on what it predicts.
+It only moves latents about, so noise stays noise of the same variance and a noise estimate may be moved back like a picture.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+
+class View(Protocol):
+    """A bijection of latents, (..., H, W) -> (..., H', W')."""
+
+    def view(self, latents: Tensor) -> Tensor:
+        """The canvas as the expert sees it."""
+        ...
+
+    def inverse_view(self, estimate: Tensor) -> Tensor:
+        """The expert's estimate as it lies on the canvas."""
+        ...
+
+
+@dataclass(frozen=True)
+class Identity:
+    """The expert sees the canvas as it is: every published example of the paper."""
+
+    def view(self, latents: Tensor) -> Tensor:
+        return latents
+
+    def inverse_view(self, estimate: Tensor) -> Tensor:
+        return estimate
+
+
+@dataclass(frozen=True)
+class BlockRearrangement:
+    """Cut the canvas into equal blocks and lay them out in another grid; both grids are (rows, columns), read row by row.
+
+    `order[i]` is the number of the canvas block that becomes block i of the view; without it the blocks keep their order.
+    Raises ValueError when the grids hold different numbers of blocks or `order` is not a permutation, and, on use, when a size does not
+    divide into the grid.
+    """
+
+    canvas_grid: tuple[int, int]
+    view_grid: tuple[int, int]
+    order: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        blocks = math.prod(self.canvas_grid)
+        if blocks != math.prod(self.view_grid):
+            raise ValueError(f"Grids {self.canvas_grid} and {self.view_grid} hold {blocks} and {math.prod(self.view_grid)} blocks.")
+        if self.order is not None and sorted(self.order) != list(range(blocks)):
+            raise ValueError(f"{self.order} does not name each of the {blocks} blocks once.")
+
+    def view(self, latents: Tensor) -> Tensor:
+        blocks = _cut(latents, self.canvas_grid)
+        return _join(blocks if self.order is None else blocks[..., list(self.order), :, :], self.view_grid)
+
+    def inverse_view(self, estimate: Tensor) -> Tensor:
+        blocks = _cut(estimate, self.view_grid)
+        if self.order is not None:
+            blocks = blocks[..., sorted(range(len(self.order)), key=self.order.__getitem__), :, :]
+        return _join(blocks, self.canvas_grid)
+
+
+def _cut(latents: Tensor, grid: tuple[int, int]) -> Tensor:
+    """(..., rows * h, columns * w) -> (..., rows * columns, h, w)."""
+    rows, columns = grid
+    height, width = latents.shape[-2:]
+    if height % rows or width % columns:
+        raise ValueError(f"Latents of {height} x {width} do not divide into {rows} x {columns} blocks.")
+    blocks = latents.unflatten(-1, (columns, width // columns)).unflatten(-3, (rows, height // rows))
+    return blocks.transpose(-3, -2).flatten(-4, -3)
+
+
+def _join(blocks: Tensor, grid: tuple[int, int]) -> Tensor:
+    """(..., rows * columns, h, w) -> (..., rows * h, columns * w)."""
+    return blocks.unflatten(-3, grid).transpose(-3, -2).flatten(-2, -1).flatten(-3, -2)
+
+
+IDENTITY = Identity()
+HALVES_END_TO_END = BlockRearrangement(canvas_grid=(2, 1), view_grid=(1, 2))
+"""A square picture whose upper and lower half, end to end, are a sound: 512 x 512 pixels seen as 256 x 1024."""
