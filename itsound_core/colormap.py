@@ -33,10 +33,10 @@ def apply_colormap(picture: Tensor, name: str) -> Tensor:
     the colour cube ends; black and white therefore stay black and white.
     """
     anchors = picture.new_tensor(COLORMAPS[name])
+    residuals = anchors - anchors.mean(dim=-1, keepdim=True)
     place = picture * (len(anchors) - 1)
     lower = place.long().clamp(max=len(anchors) - 2)
-    colours = torch.lerp(anchors[lower], anchors[lower + 1], (place - lower)[..., None])
-    residual = colours - colours.mean(dim=-1, keepdim=True)
+    residual = torch.lerp(residuals[lower], residuals[lower + 1], (place - lower)[..., None])
     gray = picture[..., None]
     tiny = torch.finfo(picture.dtype).tiny
     down, up = (-residual.amin(dim=-1, keepdim=True)).clamp(min=tiny), residual.amax(dim=-1, keepdim=True).clamp(min=tiny)

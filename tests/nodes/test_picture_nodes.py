@@ -1,0 +1,105 @@
+"""The picture nodes, and what every node that takes a spectrogram refuses."""
+
+import importlib
+
+import pytest
+import torch
+
+
+@pytest.fixture(scope="module")
+def nodes(pack):
+    return importlib.import_module(pack.__name__ + ".nodes.picture")
+
+
+def gray(value: float, *shape: int) -> torch.Tensor:
+    return torch.full((*shape, 3), value)
+
+
+def noise(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def test_renormalizing_stretches_to_black_and_white(nodes):
+    (image,) = nodes.RenormalizeSpectrogram.execute(0.2 + 0.3 * noise(2, 256, 64, 3), "gray").args
+    assert image.shape == (2, 256, 64, 3)
+    assert image.amin((1, 2, 3)).tolist() == [0, 0] and image.amax((1, 2, 3)).tolist() == pytest.approx([1, 1])
+
+
+@pytest.mark.parametrize("colormap", ["gray", "fire", "ice", "magma", "viridis"])
+def test_colours_without_stretching_keep_the_channel_mean(nodes, colormap):
+    spectrogram = noise(1, 256, 64, 3)
+    (image,) = nodes.RenormalizeSpectrogram.execute(spectrogram, colormap, stretch=False).args
+    assert torch.allclose(image.mean(-1), spectrogram.mean(-1), atol=1e-6)
+
+
+def test_a_silent_picture_stays_black(nodes):
+    (image,) = nodes.RenormalizeSpectrogram.execute(gray(0.0, 1, 256, 64), "magma").args
+    assert image.eq(0).all()
+
+
+def test_saving_as_comfyui_saves_loses_no_level_of_a_gray_picture(nodes):
+    """SaveImage truncates: a gray that comes out a rounding error too low would lose a whole level."""
+    levels = torch.arange(256, dtype=torch.uint8).repeat(256, 1)[None, :, :, None].expand(-1, -1, -1, 3)
+    (image,) = nodes.RenormalizeSpectrogram.execute(levels / 255.0, "gray", stretch=False).args
+    assert torch.equal((image * 255).to(torch.uint8), levels)
+
+
+def test_alpha_is_not_heard(nodes):
+    spectrogram = noise(1, 256, 64, 3)
+    with_alpha = torch.cat([spectrogram, torch.zeros(1, 256, 64, 1)], dim=-1)
+    (expected,), (image,) = (nodes.RenormalizeSpectrogram.execute(x, "gray", stretch=False).args for x in (spectrogram, with_alpha))
+    assert torch.equal(image, expected)
+
+
+def test_imprint_darkens_the_spectrogram_where_the_picture_is_dark(nodes):
+    """x_spec (1 - rho gray(1 - x_img)), paper A.1."""
+    image = torch.cat([gray(0.0, 1, 64, 128), gray(1.0, 1, 64, 128)], dim=2)
+    spectrogram = noise(1, 256, 1024, 3)
+    (imprinted,) = nodes.ImprintBaseline.execute(image, spectrogram, 0.5).args
+    assert imprinted.shape == (1, 256, 1024, 3)
+    heard = spectrogram.mean(-1, keepdim=True)
+    assert torch.allclose(imprinted[:, :, :500], 0.5 * heard[:, :, :500], atol=1e-6)
+    assert torch.allclose(imprinted[:, :, 524:], heard[:, :, 524:], atol=1e-6)
+
+
+def test_one_picture_is_imprinted_on_every_spectrogram_of_a_batch(nodes):
+    (imprinted,) = nodes.ImprintBaseline.execute(gray(0.5, 1, 100, 100), gray(0.8, 3, 256, 64), 1.0).args
+    assert imprinted.shape == (3, 256, 64, 3)
+    assert torch.allclose(imprinted, torch.tensor(0.4), atol=1e-5)
+
+
+def test_a_picture_contained_in_the_spectrogram_leaves_the_sides_alone(nodes):
+    (imprinted,) = nodes.ImprintBaseline.execute(gray(0.0, 1, 256, 256), gray(1.0, 1, 256, 1024), 0.5, fit="contain").args
+    assert imprinted[0, :, :380].eq(1).all() and imprinted[0, :, 644:].eq(1).all()
+    assert torch.allclose(imprinted[0, :, 390:630], torch.tensor(0.5))
+
+
+def test_batches_of_different_sizes_are_refused(nodes):
+    with pytest.raises(ValueError, match=r"ImprintBaseline: image is a batch of 2 and spectrogram a batch of 3\. Give"):
+        nodes.ImprintBaseline.execute(gray(0.5, 2, 64, 64), gray(0.5, 3, 256, 64), 0.5)
+
+
+BAD_PICTURES = {
+    "height not 256": (gray(0.5, 1, 512, 512), r"512 x 512 pixels; a spectrogram is 256 high.*ImageScale"),
+    "NaN": (gray(float("nan"), 1, 256, 64), r"49152 values that are NaN or infinite.*--fp32-vae"),
+    "infinite": (gray(float("inf"), 1, 256, 64), r"NaN or infinite.*weight_dtype"),
+    "8-bit values": (gray(128.0, 1, 256, 64), r"values from 128 to 128; an IMAGE lies in 0\.\.1.*divide 8-bit values by 255"),
+    "negative": (gray(-0.5, 1, 256, 64), r"values from -0\.5 to -0\.5.*bilinear"),
+    "too narrow": (gray(0.5, 1, 256, 4), r"4 columns wide \(0\.04 s\); at least 6 are needed.*wider"),
+    "two channels": (torch.zeros(1, 256, 64, 2), r"shape \(1, 256, 64, 2\).*1, 3 or 4 channels"),
+    "empty batch": (torch.zeros(0, 256, 64, 3), r"shape \(0, 256, 64, 3\)"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_PICTURES)
+def test_a_picture_that_is_no_spectrogram_is_refused_with_culprit_and_remedy(nodes, case):
+    spectrogram, message = BAD_PICTURES[case]
+    with pytest.raises(ValueError, match="RenormalizeSpectrogram: spectrogram .*" + message):
+        nodes.RenormalizeSpectrogram.execute(spectrogram, "gray")
+    with pytest.raises(ValueError, match="ImprintBaseline: spectrogram .*" + message):
+        nodes.ImprintBaseline.execute(gray(0.5, 1, 64, 64), spectrogram, 0.5)
+
+
+def test_rounding_errors_just_outside_the_range_are_accepted(nodes):
+    (image,) = nodes.RenormalizeSpectrogram.execute(gray(1.0 + 1e-3, 1, 256, 64), "gray", stretch=False).args
+    assert image.max() == 1

@@ -1,0 +1,136 @@
+"""The playhead video: what is in the file that Save Video writes."""
+
+import importlib
+import math
+
+import av
+import numpy as np
+import pytest
+import torch
+
+
+@pytest.fixture(scope="module")
+def nodes(pack):
+    return importlib.import_module(pack.__name__ + ".nodes.video")
+
+
+@pytest.fixture(scope="module")
+def save(pack, tmp_path_factory):
+    """Save a VIDEO as the core's SaveVideo does."""
+
+    def save_to(video) -> str:
+        path = str(tmp_path_factory.mktemp("video") / "video.mp4")
+        video.save_to(path, format="auto", codec="auto", metadata={"prompt": {"1": "graph"}})
+        return path
+
+    return save_to
+
+
+def tone(seconds: float, rate: int = 16000, channels: int = 1, batch: int = 1, hertz: float = 440.0) -> dict:
+    time = torch.arange(round(seconds * rate)) / rate
+    return {"waveform": (0.5 * torch.sin(2 * math.pi * hertz * time)).expand(batch, channels, -1), "sample_rate": rate}
+
+
+def decode_frames(path: str) -> np.ndarray:
+    with av.open(path) as container:
+        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+
+
+def decode_sound(path: str) -> tuple[np.ndarray, int]:
+    with av.open(path) as container:
+        frames = [frame.to_ndarray() for frame in container.decode(audio=0)]
+        return np.concatenate(frames, axis=1), container.streams.audio[0].rate
+
+
+def line_column(frame: np.ndarray) -> int:
+    return int((frame[..., 0].astype(int) - frame[..., 2]).sum(0).argmax())
+
+
+def test_the_line_is_where_the_sound_is_and_the_sound_is_whole(nodes, save):
+    image = torch.rand(1, 256, 992, 1, generator=torch.Generator().manual_seed(0)).expand(-1, -1, -1, 3)
+    path = save(nodes.PlayheadVideo.execute(image, tone(9.92), 10.0, "", "").args[0])
+    frames = decode_frames(path)
+    assert frames.shape == (100, 256, 992, 3)
+    for index in (0, 25, 50, 98):
+        assert abs(line_column(frames[index]) - (index + 0.5) / 99.2 * 992) < 4
+    sound, rate = decode_sound(path)
+    assert rate == 16000 and abs(sound.shape[1] / rate - 9.92) < 0.1
+    assert np.sqrt((sound**2).mean()) == pytest.approx(0.5 / math.sqrt(2), rel=0.05)
+
+
+def test_the_picture_itself_is_kept(nodes, save):
+    image = torch.linspace(0, 1, 128).expand(1, 64, 128)[..., None].expand(-1, -1, -1, 3)
+    frames = decode_frames(save(nodes.PlayheadVideo.execute(image, tone(1.0), 5.0, "", "").args[0]))
+    assert np.abs(frames[0, :, 40:].astype(int) - (image[0, :, 40:] * 255).numpy()).mean() < 3
+
+
+def test_stereo_stays_stereo_and_more_channels_are_mixed(nodes, save):
+    stereo = tone(1.0, rate=44100, channels=2)
+    stereo["waveform"] = stereo["waveform"] * torch.tensor([1.0, 0.0])[:, None]
+    sound, rate = decode_sound(save(nodes.PlayheadVideo.execute(torch.zeros(1, 64, 64, 3), stereo, 5.0, "", "").args[0]))
+    assert rate == 44100 and len(sound) == 2
+    assert np.abs(sound[0]).max() > 0.4 and np.abs(sound[1]).max() < 0.05
+    sound, _ = decode_sound(save(nodes.PlayheadVideo.execute(torch.zeros(1, 64, 64, 3), tone(1.0, channels=6), 5.0, "", "").args[0]))
+    assert len(sound) == 1
+
+
+@pytest.mark.parametrize("rate", [8000, 96000, 192000])
+def test_every_sample_rate_makes_a_video(nodes, save, rate):
+    sound, decoded = decode_sound(save(nodes.PlayheadVideo.execute(torch.zeros(1, 64, 64, 3), tone(1.0, rate), 5.0, "", "").args[0]))
+    assert decoded == min(rate, 96000) or (rate, decoded) == (192000, 48000)
+    assert sound.shape[1] / decoded == pytest.approx(1.0, abs=0.15)
+
+
+def test_a_batch_plays_one_item_after_the_other(nodes, save):
+    images = torch.stack([torch.zeros(64, 64, 3), torch.full((64, 64, 3), 0.5)])
+    sounds = tone(0.5)
+    sounds["waveform"] = torch.cat([sounds["waveform"], torch.zeros_like(sounds["waveform"])])
+    path = save(nodes.PlayheadVideo.execute(images, sounds, 10.0, "", "").args[0])
+    brightness = np.median(decode_frames(path)[..., 1], axis=(1, 2))
+    assert len(brightness) == 10 and brightness[:5].max() < 10 and brightness[5:].min() > 110
+    sound, rate = decode_sound(path)
+    assert np.abs(sound[:, : int(0.4 * rate)]).max() > 0.4 > 0.05 > np.abs(sound[:, int(0.6 * rate) : rate]).max()
+
+
+def test_one_sound_plays_with_every_picture(nodes):
+    assert nodes.PlayheadVideo.execute(torch.zeros(3, 64, 64, 3), tone(0.5), 10.0, "", "").args[0].get_frame_count() == 15
+
+
+def test_odd_sizes_gain_a_row_and_a_column(nodes):
+    assert nodes.PlayheadVideo.execute(torch.zeros(1, 63, 65, 3), tone(0.5), 5.0, "", "").args[0].get_dimensions() == (66, 64)
+
+
+def test_the_file_says_that_it_is_ai_generated_and_from_what(nodes, save):
+    path = save(nodes.PlayheadVideo.execute(torch.zeros(1, 64, 64, 3), tone(0.5), 5.0, "a castle", "bell ringing ").args[0])
+    with av.open(path) as container:
+        assert container.metadata["title"] == "a castle / bell ringing"
+        assert container.metadata["comment"] == "AI-generated image that sounds. Image prompt: a castle. Audio prompt: bell ringing"
+        assert container.metadata["prompt"] == '{"1": "graph"}', "Save Video's own metadata must survive"
+
+
+def test_without_prompts_the_file_does_not_claim_to_be_ai_generated(nodes, save):
+    path = save(nodes.PlayheadVideo.execute(torch.zeros(1, 64, 64, 3), tone(0.5), 5.0, "", "").args[0])
+    with av.open(path) as container:
+        assert "AI" not in container.metadata["comment"]
+
+
+def test_cancelling_stops_the_video(nodes):
+    import comfy.model_management as management
+
+    management.interrupt_current_processing()
+    with pytest.raises(management.InterruptProcessingException):
+        nodes.PlayheadVideo.execute(torch.zeros(1, 64, 64, 3), tone(0.5), 5.0, "", "")
+
+
+@pytest.mark.parametrize(
+    ("image", "audio", "message"),
+    [
+        (torch.zeros(1, 64, 64, 3), None, "audio is None.*Use another file"),
+        (torch.zeros(1, 64, 64, 3), {"waveform": torch.zeros(1, 1, 0), "sample_rate": 16000}, r"audio has zero length \(\(1, 1, 0\)\).*duration"),
+        (torch.full((1, 64, 64, 3), float("nan")), tone(0.5), "image holds 12288 values that are NaN.*--fp32-vae"),
+        (torch.zeros(2, 64, 64, 3), tone(0.5, batch=3), "image is a batch of 2 and audio a batch of 3"),
+    ],
+)
+def test_bad_input_is_refused_with_node_culprit_and_remedy(nodes, image, audio, message):
+    with pytest.raises(ValueError, match="PlayheadVideo: " + message):
+        nodes.PlayheadVideo.execute(image, audio, 5.0, "", "")
