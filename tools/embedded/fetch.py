@@ -25,6 +25,7 @@ APT = {
     "fluid-soundfont-gs": "3.1-5.3",
     "sonic-pi-samples": "3.2.2~repack-8",
     "openttd-opensfx": "1.0.3-2",
+    "hydrogen-drumkits-effects": "2017.09.19~dfsg-1",
 }
 
 
