@@ -1,0 +1,368 @@
+"""Loaders: the two diffusion models on one canvas with their text encoders and shared VAE, and the vocoder."""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import comfy.latent_formats
+import comfy.model_management
+import comfy.model_patcher
+import comfy.sd
+import comfy.utils
+import folder_paths
+import torch
+from comfy_api.latest import io
+from safetensors import SafetensorError
+
+from ..itsound_core import embedded
+from ..itsound_core.spectrogram import AUFFUSION, SpectrogramFormat
+from ..itsound_core.vocoder import CONFIG_FILE, WEIGHT_FILES, load_vocoder
+from .diffusers_folder import MODEL_INDEX, load_text_encoder, load_unet, load_vae
+
+EMBEDDED = "embedded"
+FROM_MODEL = "from the model"
+LATENT_CHANNELS = 4
+WEIGHT_DTYPES: dict[str, dict[str, Any]] = {
+    "default": {},
+    "fp32": {"dtype": torch.float32},
+    "fp16": {"dtype": torch.float16},
+    "bf16": {"dtype": torch.bfloat16},
+    "fp8_e4m3fn": {"dtype": torch.float8_e4m3fn},
+    "fp8_e4m3fn_fast": {"dtype": torch.float8_e4m3fn, "fp8_optimizations": True},
+    "fp8_e5m2": {"dtype": torch.float8_e5m2},
+}
+MODEL_PLACES = "'embedded', or a file or folder under models/checkpoints, models/diffusion_models or models/diffusers"
+CLIP_PLACES = "a file under models/text_encoders. A model without one borrows the other's"
+UNREADABLE = (ValueError, RuntimeError, OSError, EOFError, KeyError, SafetensorError, pickle.UnpicklingError)
+VOCODERS = "vocoders"
+
+logger = logging.getLogger(__name__)
+
+# An extra_model_paths.yaml may have declared the key already; a key that add_model_folder_path creates lists files of every kind.
+folder_paths.add_model_folder_path(VOCODERS, os.path.join(folder_paths.models_dir, VOCODERS))
+folder_paths.folder_names_and_paths[VOCODERS][1].update(folder_paths.supported_pt_extensions)
+
+
+@dataclass(frozen=True)
+class Vocoder:
+    """What a VOCODER socket carries: log-mel (B, n_mels, frames) to waveform (B, frames x hop).
+
+    `patcher.model` is the generator (float32). Load it with `comfy.model_management.load_models_gpu([patcher], force_full_load=True)` and
+    call it on `patcher.load_device`.
+    """
+
+    patcher: comfy.model_patcher.ModelPatcher
+    format: SpectrogramFormat
+    name: str
+
+
+class Loaded(NamedTuple):
+    """One model of the pair, with the text encoder and VAE it brings; None for what it has not, or was not asked for."""
+
+    model: comfy.model_patcher.ModelPatcher
+    clip: comfy.sd.CLIP | None
+    vae: comfy.sd.VAE | None
+
+
+class LoadDualUNets(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        text_encoders = [FROM_MODEL, *_file_names("text_encoders")]
+        return io.Schema(
+            node_id="LoadDualUNets",
+            display_name="Load Image and Audio Models",
+            category="Images that Sound/loaders",
+            description="Loads the two diffusion models that share one canvas: one that makes pictures, one that makes spectrograms. "
+            "Both must work in SD 1.x's latent space (Stable Diffusion 1.5 and Auffusion do). They are always two copies, so each can "
+            "take its own LoRA. 'embedded' is the small pair that comes with this pack.",
+            search_aliases=["stable diffusion", "auffusion", "dual model loader", "load diffusion models", "images that sound"],
+            inputs=[
+                io.Combo.Input(
+                    "image_model_name",
+                    options=_model_names(),
+                    tooltip=f"The model that makes pictures: {MODEL_PLACES}.",
+                ),
+                io.Combo.Input(
+                    "audio_model_name",
+                    options=_model_names(),
+                    tooltip=f"The model that makes spectrograms, such as Auffusion: {MODEL_PLACES}.",
+                ),
+                io.Combo.Input(
+                    "weight_dtype",
+                    options=list(WEIGHT_DTYPES),
+                    default="default",
+                    advanced=True,
+                    tooltip="Number format of both diffusion models' weights. 'default' is what suits the device best; fp8 halves the "
+                    "memory of fp16 and costs quality.",
+                ),
+                io.Combo.Input(
+                    "image_clip_name",
+                    options=text_encoders,
+                    default=FROM_MODEL,
+                    optional=True,
+                    advanced=True,
+                    tooltip=f"Text encoder for the image prompt: the image model's own, or {CLIP_PLACES}.",
+                ),
+                io.Combo.Input(
+                    "audio_clip_name",
+                    options=text_encoders,
+                    default=FROM_MODEL,
+                    optional=True,
+                    advanced=True,
+                    tooltip=f"Text encoder for the audio prompt: the audio model's own, or {CLIP_PLACES}.",
+                ),
+                io.Combo.Input(
+                    "vae_name",
+                    options=[FROM_MODEL, *_file_names("vae")],
+                    default=FROM_MODEL,
+                    optional=True,
+                    advanced=True,
+                    tooltip="The VAE between latents and spectrograms: the image model's (else the audio model's), or a file under "
+                    "models/vae.",
+                ),
+            ],
+            outputs=[
+                io.Model.Output("image_model", display_name="image model", tooltip="The diffusion model that makes pictures."),
+                io.Clip.Output("image_clip", display_name="image clip", tooltip="The text encoder for the image prompt."),
+                io.Model.Output("audio_model", display_name="audio model", tooltip="The diffusion model that makes spectrograms."),
+                io.Clip.Output("audio_clip", display_name="audio clip", tooltip="The text encoder for the audio prompt."),
+                io.Vae.Output("vae", display_name="vae", tooltip="The VAE that both models share."),
+            ],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, image_model_name, audio_model_name, **names) -> Any:
+        """Changes when a file under one of the names was replaced on disk."""
+        models = [_model_path(image_model_name, embedded.IMAGE_FOLDER), _model_path(audio_model_name, embedded.AUDIO_FOLDER)]
+        clips = [_path("text_encoders", names.get(key)) for key in ("image_clip_name", "audio_clip_name")]
+        return [_stamp(path) for path in (*models, *clips, _path("vae", names.get("vae_name"))) if path]
+
+    @classmethod
+    def execute(
+        cls,
+        image_model_name,
+        audio_model_name,
+        weight_dtype="default",
+        image_clip_name=FROM_MODEL,
+        audio_clip_name=FROM_MODEL,
+        vae_name=FROM_MODEL,
+    ) -> io.NodeOutput:
+        options = WEIGHT_DTYPES[weight_dtype]
+        own_image_clip, own_audio_clip, own_vae = (name == FROM_MODEL for name in (image_clip_name, audio_clip_name, vae_name))
+        with _naming("LoadDualUNets", "image_model_name", image_model_name):
+            image = _load_model(image_model_name, embedded.IMAGE_FOLDER, options, own_image_clip, own_vae)
+        with _naming("LoadDualUNets", "audio_model_name", audio_model_name):
+            lacks_clip, lacks_vae = own_image_clip and image.clip is None, own_vae and image.vae is None
+            audio = _load_model(audio_model_name, embedded.AUDIO_FOLDER, options, own_audio_clip or lacks_clip, lacks_vae)
+
+        image_clip = image.clip if own_image_clip else _load_clip("image_clip_name", image_clip_name)
+        audio_clip = audio.clip if own_audio_clip else _load_clip("audio_clip_name", audio_clip_name)
+        if image_clip is None:
+            image_clip = _borrow_clip("image", image_model_name, audio_clip)
+        if audio_clip is None:
+            audio_clip = _borrow_clip("audio", audio_model_name, image_clip)
+        _require_same_width("image", image.model, image_clip)
+        _require_same_width("audio", audio.model, audio_clip)
+        return io.NodeOutput(image.model, image_clip, audio.model, audio_clip, _choose_vae(vae_name, image, audio))
+
+
+class LoadVocoder(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="LoadVocoder",
+            display_name="Load Vocoder",
+            category="Images that Sound/loaders",
+            description="Loads a HiFi-GAN that turns spectrograms into sound. It must be trained on this spectrogram: 256 mel bins, "
+            "160 samples a column at 16 kHz, as Auffusion's is. 'embedded' comes with this pack.",
+            search_aliases=["hifi-gan", "hifigan", "auffusion vocoder", "spectrogram to sound"],
+            inputs=[
+                io.Combo.Input(
+                    "vocoder_name",
+                    options=_vocoder_names(),
+                    tooltip=f"'embedded', a folder under models/{VOCODERS} with {CONFIG_FILE} and {' or '.join(WEIGHT_FILES)}, or a folder "
+                    "under models/diffusers that has such a folder named vocoder.",
+                )
+            ],
+            outputs=[io.Custom("VOCODER").Output("vocoder", display_name="vocoder", tooltip="The vocoder, for Spectrogram to Audio.")],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, vocoder_name) -> Any:
+        """Changes when the vocoder's files were replaced on disk."""
+        return _stamp(_vocoder_folder(vocoder_name))
+
+    @classmethod
+    def execute(cls, vocoder_name) -> io.NodeOutput:
+        with _naming("LoadVocoder", "vocoder_name", vocoder_name):
+            generator = load_vocoder(_vocoder_folder(vocoder_name))
+        # not CoreModelPatcher: its dynamic loading only knows ComfyUI's own layers
+        patcher = comfy.model_patcher.ModelPatcher(
+            generator, load_device=comfy.model_management.vae_device(), offload_device=comfy.model_management.vae_offload_device()
+        )
+        return io.NodeOutput(Vocoder(patcher, AUFFUSION, vocoder_name))
+
+
+# Names and files ---------------------------------------------------------------------------------------------------------------------
+
+
+def _file_names(key: str) -> list[str]:
+    return [name.replace(os.sep, "/") for name in folder_paths.get_filename_list(key)]
+
+
+def _folder_names(key: str, marker: str) -> list[str]:
+    """Names of the folders, at any depth under a key's own, that hold the file `marker`."""
+    names = []
+    for root in folder_paths.get_folder_paths(key):
+        for folder, _, _ in os.walk(root, followlinks=True):
+            if os.path.isfile(os.path.join(folder, marker)) and folder != root:
+                names.append(os.path.relpath(folder, root).replace(os.sep, "/"))
+    return sorted(set(names))
+
+
+def _model_names() -> list[str]:
+    return [
+        EMBEDDED,
+        *(f"{key}/{name}" for key in ("checkpoints", "diffusion_models") for name in _file_names(key)),
+        *(f"diffusers/{name}" for name in _folder_names("diffusers", MODEL_INDEX)),
+    ]
+
+
+def _vocoder_names() -> list[str]:
+    return [
+        EMBEDDED,
+        *(f"{VOCODERS}/{name}" for name in _folder_names(VOCODERS, CONFIG_FILE)),
+        *(f"diffusers/{name}" for name in _folder_names("diffusers", os.path.join("vocoder", CONFIG_FILE))),
+    ]
+
+
+def _path(key: str, name: str | None) -> Path | None:
+    """Path of a file's name under a key; None for the choice "from the model"."""
+    return None if name in (None, FROM_MODEL) else Path(folder_paths.get_full_path_or_raise(key, name))
+
+
+def _folder_path(key: str, name: str) -> Path:
+    candidates = [Path(root) / name for root in folder_paths.get_folder_paths(key)]
+    return next((folder for folder in candidates if folder.is_dir()), candidates[0])
+
+
+def _model_path(name: str, embedded_folder: Path) -> Path:
+    if name == EMBEDDED:
+        return embedded_folder
+    key, _, file = name.partition("/")
+    return _folder_path(key, file) if key == "diffusers" else Path(folder_paths.get_full_path_or_raise(key, file))
+
+
+def _vocoder_folder(name: str) -> Path:
+    if name == EMBEDDED:
+        return embedded.VOCODER_FOLDER
+    key, _, folder = name.partition("/")
+    return _folder_path(key, folder) / "vocoder" if key == "diffusers" else _folder_path(key, folder)
+
+
+def _stamp(path: Path) -> list[tuple[str, int, int]]:
+    files = sorted(path.rglob("*")) if path.is_dir() else [path]
+    return [(str(file), file.stat().st_mtime_ns, file.stat().st_size) for file in files if file.is_file()]
+
+
+# Models ------------------------------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _naming(node: str, socket: str, name: str) -> Iterator[None]:
+    """Give a file's error the node, the input and the choice that led to it."""
+    try:
+        yield
+    except UNREADABLE as error:
+        raise ValueError(f'{node}: {socket} is "{name}". {error}') from error
+
+
+def _load_model(name: str, embedded_folder: Path, options: dict[str, Any], want_clip: bool, want_vae: bool) -> Loaded:
+    path = _model_path(name, embedded_folder)
+    embeddings = folder_paths.get_folder_paths("embeddings")
+    if path.is_dir() or name == EMBEDDED or name.startswith("diffusers/"):
+        clip = load_text_encoder(path, embeddings) if want_clip else None
+        return Loaded(load_unet(path, options), clip, load_vae(path) if want_vae else None)
+    if name.startswith("checkpoints/"):
+        model, clip, vae, _ = comfy.sd.load_checkpoint_guess_config(
+            str(path), output_vae=want_vae, output_clip=want_clip, embedding_directory=embeddings, model_options=options
+        )
+        loaded = Loaded(model, clip, vae if vae is not None and vae.first_stage_model is not None else None)
+    else:
+        loaded = Loaded(comfy.sd.load_diffusion_model(str(path), model_options=options), None, None)
+    _require_sd1(loaded.model)
+    return loaded
+
+
+def _require_sd1(patcher: comfy.model_patcher.ModelPatcher) -> None:
+    """Refuse what ComfyUI has loaded but cannot share a canvas: another latent space, or a UNet that needs more than latents and text."""
+    model = patcher.model
+    kind = type(model.model_config).__name__
+    if not isinstance(model.latent_format, comfy.latent_formats.SD15):
+        raise ValueError(
+            f"It is a model of the kind {kind}, whose latents ({type(model.latent_format).__name__}) are not SD 1.x's. Both models must "
+            "share one latent space: choose Stable Diffusion 1.5, Auffusion or a fine-tune of them."
+        )
+    channels = model.diffusion_model.in_channels
+    if channels != LATENT_CHANNELS or model.adm_channels:
+        raise ValueError(
+            f"It is an inpainting, editing or image-conditioned model ({kind}, {channels} input channels). Choose the plain text-to-image "
+            "model it was made from."
+        )
+
+
+def _load_clip(socket: str, name: str) -> comfy.sd.CLIP:
+    with _naming("LoadDualUNets", socket, name):
+        return comfy.sd.load_clip(
+            [str(_path("text_encoders", name))],
+            embedding_directory=folder_paths.get_folder_paths("embeddings"),
+            clip_type=comfy.sd.CLIPType.STABLE_DIFFUSION,
+        )
+
+
+def _borrow_clip(side: str, model_name: str, clip: comfy.sd.CLIP | None) -> comfy.sd.CLIP:
+    if clip is None:
+        raise ValueError(
+            f'LoadDualUNets: {side}_model_name is "{model_name}", which has no text encoder, and the other model has none either. '
+            f"Choose {side}_clip_name (a file in models/text_encoders)."
+        )
+    logger.info('LoadDualUNets: "%s" has no text encoder; the %s prompt is read by the other model\'s.', model_name, side)
+    return clip.clone()
+
+
+def _require_same_width(side: str, model: comfy.model_patcher.ModelPatcher, clip: comfy.sd.CLIP) -> None:
+    encoder = clip.cond_stage_model
+    width = getattr(encoder, encoder.clip).transformer.get_input_embeddings().embedding_dim if hasattr(encoder, "clip") else None
+    needed = model.model.model_config.unet_config["context_dim"]
+    if width != needed:
+        raise ValueError(
+            f"LoadDualUNets: the {side} model reads text embeddings {needed} wide, its text encoder writes {width or 'another kind'}. "
+            f"Choose another {side}_clip_name."
+        )
+
+
+def _choose_vae(name: str, image: Loaded, audio: Loaded) -> comfy.sd.VAE:
+    if name == FROM_MODEL:
+        if image.vae is None:
+            logger.info("LoadDualUNets: the image model has no VAE; the audio model's is used.")
+        vae = image.vae or audio.vae
+        if vae is None:
+            raise ValueError("LoadDualUNets: neither model has a VAE. Choose vae_name (a file in models/vae; SD 1.5's fits both).")
+        return vae
+    with _naming("LoadDualUNets", "vae_name", name):
+        weights, metadata = comfy.utils.load_torch_file(str(_path("vae", name)), return_metadata=True)
+        vae = comfy.sd.VAE(sd=weights, metadata=metadata)
+        vae.throw_exception_if_invalid()
+        if vae.latent_channels != LATENT_CHANNELS:
+            raise ValueError(f"Its latents have {vae.latent_channels} channels, SD 1.x's {LATENT_CHANNELS}. Choose the VAE of SD 1.5.")
+    return vae
+
+
+NODES = [LoadDualUNets, LoadVocoder]
