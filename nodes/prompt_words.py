@@ -1,7 +1,7 @@
 """The tokenizer of a folder; where the folder lists the words that its text encoder learnt, prompts are kept to those words.
 
-A small text encoder was trained on a few hundred words. Any other word would reach it as letters it has never seen in that order, and
-spoil the picture; so it is left out of what the encoder sees, and one log line per prompt names it and the nearest known words. The list is
+A small text encoder learnt a few hundred words. Any other would reach it as letters it never saw in that order, and spoil the picture; so
+only known words and commas reach the encoder, and one log line per prompt names the others with the nearest known words. The list is
 `tokenizer/words.json`; folders without it (Stable Diffusion, Auffusion) are tokenized as they are.
 """
 
@@ -19,7 +19,7 @@ from typing import Any
 from comfy.sd1_clip import SDTokenizer, escape_important, token_weights, unescape_important
 
 WORDS_FILE = "words.json"
-WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
+WORD_OR_COMMA = re.compile(r"[^\W_]+(?:['’][^\W_]+)*|,")
 EMBEDDING = re.compile(r"embedding:\S+")
 NEAREST = 3
 
@@ -29,7 +29,9 @@ logger = logging.getLogger(__name__)
 class FolderTokenizer(SDTokenizer):
     """The CLIP tokenizer of a diffusers folder, padding with that folder's own padding token."""
 
-    def __init__(self, folder: Path, max_length: int, embedding_size: int, embedding_directory: Any = None, tokenizer_data: Any = None) -> None:
+    def __init__(
+        self, folder: Path, max_length: int, embedding_size: int, embedding_directory: Any = None, tokenizer_data: Any = None
+    ) -> None:
         super().__init__(
             str(folder),
             max_length=max_length,
@@ -58,29 +60,29 @@ class KnownWordsTokenizer(FolderTokenizer):
 
 
 class KnownWords:
-    """A tokenizer that leaves out every word that is not in its list. Case does not matter, and "dog's" is known where "dog" is."""
+    """A tokenizer that sees the words of its list and commas, nothing else. Case does not matter, and "dog's" is read as "dog"."""
 
     def __init__(self, tokenizer: Any, words: list[str]) -> None:
         self.tokenizer = tokenizer
         self.words = set(words)
 
     def __call__(self, text: str) -> Any:
-        return self.tokenizer(WORD.sub(lambda word: word[0] if self._knows(word[0]) else "", text))
+        return self.tokenizer(" ".join(filter(None, map(self._known, WORD_OR_COMMA.findall(text)))))
 
     def decode(self, *args: Any, **kwargs: Any) -> str:
         return self.tokenizer.decode(*args, **kwargs)
 
     def unknown(self, text: str) -> list[str]:
         """The unknown words of a text in lower case, each once, in the text's order."""
-        return list(dict.fromkeys(word.lower() for word in WORD.findall(text) if not self._knows(word)))
+        return list(dict.fromkeys(word.lower() for word in WORD_OR_COMMA.findall(text) if not self._known(word)))
 
     def nearest(self, word: str) -> list[str]:
         """The known words that are spelt most like it."""
         return difflib.get_close_matches(word, self.words, NEAREST, cutoff=0.0)
 
-    def _knows(self, word: str) -> bool:
+    def _known(self, word: str) -> str | None:
         word = word.lower()
-        return word in self.words or re.split("['’]", word)[0] in self.words
+        return next((form for form in (word, re.split("['’]", word)[0]) if form == "," or form in self.words), None)
 
 
 def folder_tokenizer(folder: Path, max_length: int, embedding_size: int) -> Callable[..., FolderTokenizer]:
