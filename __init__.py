@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
-
 from comfy_api.latest import ComfyExtension, io
 
-WEB_DIRECTORY = "./web"
+from .nodes import audio, loaders, picture, sampling, video
 
-NODE_FILES = ["loaders", "sampling", "audio", "picture", "video"]
+WEB_DIRECTORY = "./web"
 
 
 class ImagesThatSound(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        files = [importlib.import_module(f".nodes.{name}", __name__) for name in NODE_FILES]
-        return [node for file in files for node in file.NODES]
+        return [*loaders.NODES, *sampling.NODES, *audio.NODES, *picture.NODES, *video.NODES]
 
 
 async def comfy_entrypoint() -> ImagesThatSound:
