@@ -1,0 +1,479 @@
+"""The joint guider against the core's loop, against ComfyUI's own guiders, and under everything a graph can put on one side."""
+
+from __future__ import annotations
+
+import importlib
+from functools import partial
+
+import pytest
+import torch
+
+pytest.importorskip("comfy.samplers", reason="COMFYUI_PATH does not name a ComfyUI folder")
+
+import comfy.controlnet  # noqa: E402
+import comfy.hooks  # noqa: E402
+import comfy.model_management  # noqa: E402
+import comfy.samplers  # noqa: E402
+import comfy.sd  # noqa: E402
+import comfy.supported_models  # noqa: E402
+import comfy_extras.nodes_custom_sampler as custom_sampler  # noqa: E402
+import comfy_extras.nodes_easycache as easycache  # noqa: E402
+from comfy.patcher_extension import WrappersMP  # noqa: E402
+from tiny_models import conditioning, diffusers_unet, embeddings, native_model, random_model  # noqa: E402
+
+from itsound_core.composition import Expert, compose  # noqa: E402
+from itsound_core.sampling import STABLE_DIFFUSION, ddim, guided  # noqa: E402
+
+SHAPE = (1, 4, 8, 16)
+SCALE = 0.18215  # of Stable Diffusion's latents
+IMAGE_PROMPT, IMAGE_NULL, AUDIO_PROMPT, AUDIO_NULL = 11, 12, 13, 14  # seeds of embeddings
+
+
+@pytest.fixture(scope="module")
+def guider_module(pack):
+    return importlib.import_module(pack.__name__ + ".nodes.guider")
+
+
+@pytest.fixture(scope="module")
+def unets():
+    return diffusers_unet(1), diffusers_unet(2)
+
+
+@pytest.fixture
+def image_model(unets):
+    return native_model(unets[0])
+
+
+@pytest.fixture
+def audio_model(unets):
+    return native_model(unets[1])
+
+
+@pytest.fixture
+def joint(guider_module, image_model, audio_model):
+    """Joint guider of the two models; keywords change an expert's fields, as image_t=0.9 or audio_positive=[...]."""
+
+    def build(image=None, audio=None, weight=0.5, **fields):
+        def expert(name, model, positive, negative, own_weight):
+            known = dict(cfg=7.0, t=1.0, positive=conditioning(positive), negative=conditioning(negative), weight=own_weight)
+            known |= {key.removeprefix(f"{name}_"): value for key, value in fields.items() if key.startswith(f"{name}_")}
+            return guider_module.ModelExpert("MultimodalGuider", name, model, **known)
+
+        return guider_module.JointGuider(
+            [
+                expert("image", image or image_model, IMAGE_PROMPT, IMAGE_NULL, 1.0 - weight),
+                expert("audio", audio or audio_model, AUDIO_PROMPT, AUDIO_NULL, weight),
+            ]
+        )
+
+    return build
+
+
+def single(model, positive, negative, cfg=7.0):
+    guider = comfy.samplers.CFGGuider(model)
+    guider.set_conds(positive, negative)
+    guider.set_cfg(cfg)
+    return guider
+
+
+def noise(seed=0, batch=1):
+    return torch.randn(batch, *SHAPE[1:], generator=torch.Generator().manual_seed(seed))
+
+
+def sigmas_of(model, steps=4, scheduler="ddim_uniform"):
+    return comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), scheduler, steps)
+
+
+@torch.inference_mode()
+def run(guider, start=None, sampler="ddim", sigmas=None, latents=None, **options):
+    start = noise() if start is None else start
+    sigmas = sigmas_of(guider.model_patcher) if sigmas is None else sigmas
+    latents = torch.zeros_like(start) if latents is None else latents
+    return guider.sample(start, latents, comfy.samplers.sampler_object(sampler), sigmas, disable_pbar=True, seed=5, **options)
+
+
+def relative(ours, theirs):
+    return float((ours - theirs).norm() / theirs.norm())
+
+
+def count_calls(model, calls):
+    """Note the sigma of each evaluation of this model's UNet."""
+    model = model.clone()
+    model.set_model_unet_function_wrapper(
+        lambda apply, args: (calls.append(float(args["timestep"][0])), apply(args["input"], args["timestep"], **args["c"]))[1]
+    )
+    return model
+
+
+def lora(strength=30.0):
+    """A LoRA of one attention projection in the format of kohya's scripts."""
+    name, generator = "lora_unet_down_blocks_1_attentions_0_transformer_blocks_0_attn1_to_v", torch.Generator().manual_seed(3)
+    return {
+        f"{name}.lora_up.weight": strength * torch.randn(64, 2, generator=generator),
+        f"{name}.lora_down.weight": torch.randn(2, 64, generator=generator),
+    }
+
+
+def with_lora(model):
+    return comfy.sd.load_lora_for_models(model, None, lora(), 1.0, 0.0)[0]
+
+
+# Agreement with the method and with ComfyUI's own guiders
+
+
+def test_ddim_agrees_with_the_core_loop_once_both_known_differences_are_removed(joint, unets, image_model, record_property):
+    steps, start = 20, noise()
+    experts = [
+        Expert(guided(unets[0], embeddings(IMAGE_PROMPT), embeddings(IMAGE_NULL), 7.0), 0.4, start=900),
+        Expert(guided(unets[1], embeddings(AUDIO_PROMPT), embeddings(AUDIO_NULL), 7.0), 0.6, start=1000),
+    ]
+    expected = ddim(partial(compose, experts), start, steps)
+
+    guider = joint(weight=0.6, image_t=0.9)
+    sigmas = sigmas_of(image_model, steps)
+    first, last = float(sigmas[0]), STABLE_DIFFUSION.sigma(0)
+    paper_start = start * (1 + first**2) ** 0.5 / first
+    paper_sigmas = torch.cat([sigmas[:-1], torch.tensor([last])])
+    to_paper_scale = SCALE / (1 + last**2) ** 0.5
+
+    differences = {
+        "as ComfyUI samples": relative(run(guider, start, sigmas=sigmas) * SCALE, expected),
+        "start noise alone": relative(run(guider, start, sigmas=paper_sigmas) * to_paper_scale, expected),
+        "last sigma alone": relative(run(guider, paper_start, sigmas=sigmas) * SCALE, expected),
+        "both removed": relative(run(guider, paper_start, sigmas=paper_sigmas) * to_paper_scale, expected),
+    }
+    for name, size in differences.items():
+        record_property(name, size)
+        print(f"{name}: {size:.2e}")
+    assert differences["both removed"] < 1e-5
+    assert differences["start noise alone"] > 1e-4 and differences["last sigma alone"] > 1e-4
+
+
+def test_audio_weight_0_is_the_image_model_alone(joint, image_model):
+    alone = run(single(image_model, conditioning(IMAGE_PROMPT), conditioning(IMAGE_NULL)))
+    assert torch.equal(run(joint(weight=0.0)), alone)
+
+
+def test_audio_weight_1_is_the_audio_model_alone(joint, audio_model):
+    alone = run(single(audio_model, conditioning(AUDIO_PROMPT), conditioning(AUDIO_NULL)))
+    assert torch.equal(run(joint(weight=1.0)), alone)
+
+
+@pytest.mark.skipif(not hasattr(custom_sampler, "Guider_DualModel"), reason="this ComfyUI has no DualModelGuider")
+def test_unguided_halves_are_the_cores_dual_model_guider_at_cfg_half(joint, image_model, audio_model):
+    dual = custom_sampler.Guider_DualModel(image_model, audio_model)
+    dual.set_conds(conditioning(IMAGE_PROMPT), conditioning(AUDIO_PROMPT))
+    dual.set_cfg(0.5)
+    assert relative(run(joint(image_cfg=1.0, audio_cfg=1.0)), run(dual)) < 1e-5
+
+
+def test_the_image_unet_is_not_evaluated_before_its_start(joint, image_model, audio_model):
+    image_calls, audio_calls = [], []
+    guider = joint(count_calls(image_model, image_calls), count_calls(audio_model, audio_calls), image_t=0.9)
+    sigmas = sigmas_of(image_model, 20)
+    run(guider, sigmas=sigmas)
+    assert audio_calls == pytest.approx(sigmas[:20].tolist())
+    assert image_calls == pytest.approx(sigmas[2:20].tolist())  # timesteps 951 and 901 are the first tenth
+
+
+@pytest.mark.parametrize("weight", [0.0, 1.0])
+def test_an_expert_of_weight_0_is_never_evaluated(joint, image_model, audio_model, weight):
+    calls = {0.0: [], 1.0: []}
+    run(joint(count_calls(image_model, calls[1.0]), count_calls(audio_model, calls[0.0]), weight=weight))
+    assert calls[weight] == [] and len(calls[1.0 - weight]) == 4
+
+
+def test_the_start_is_a_noise_level_whatever_the_scheduler(joint, image_model):
+    calls = []
+    sigmas = sigmas_of(image_model, 12, "karras")
+    run(joint(count_calls(image_model, calls), image_t=0.5), sigmas=sigmas)
+    limit = image_model.get_model_object("model_sampling").percent_to_sigma(0.5)
+    assert calls == pytest.approx([s for s in sigmas[:-1].tolist() if s <= limit]) and 0 < len(calls) < 12
+
+
+def test_there_is_no_warm_start_when_sampling_starts_below_it(joint, image_model):
+    calls = []
+    sigmas = sigmas_of(image_model, 10)[5:]
+    run(joint(count_calls(image_model, calls), image_t=0.9), sigmas=sigmas, latents=noise(1))
+    assert len(calls) == 5
+
+
+def test_item_of_a_batch_equals_the_run_of_its_own_noise(joint):
+    batch = noise(batch=3)
+    together = run(joint(image_t=0.9), batch)
+    for item in range(3):
+        assert relative(together[item : item + 1], run(joint(image_t=0.9), batch[item : item + 1])) < 1e-4
+
+
+def test_a_batch_larger_than_the_conditioning_repeats_the_prompts(joint):
+    prompts = [[embeddings(21, batch=2), {}]]
+    batch = noise(batch=4)
+    together = run(joint(audio_positive=prompts), batch)
+    own = run(joint(audio_positive=[[prompts[0][0][1:], {}]]), batch[3:])
+    assert relative(together[3:], own) < 1e-4
+
+
+def test_the_same_seed_gives_the_same_bits_twice(joint):
+    assert torch.equal(run(joint(), sampler="dpmpp_2m_sde"), run(joint(), sampler="dpmpp_2m_sde"))
+    guider = joint()
+    assert torch.equal(run(guider, sampler="euler_ancestral"), run(guider, sampler="euler_ancestral"))
+
+
+# Samplers and schedulers
+
+
+@pytest.mark.parametrize("sampler", comfy.samplers.KSampler.SAMPLERS)
+def test_under_every_sampler_the_product_of_a_model_with_itself_is_that_model(joint, unets, image_model, sampler):
+    prompts = dict(positive=conditioning(IMAGE_PROMPT), negative=conditioning(IMAGE_NULL))
+    twice = joint(audio=native_model(unets[0]), **{f"audio_{name}": prompt for name, prompt in prompts.items()})
+    assert relative(run(twice, sampler=sampler), run(single(image_model, **prompts), sampler=sampler)) < 1e-3
+
+
+@pytest.mark.parametrize("sampler", [name for name in comfy.samplers.KSampler.SAMPLERS if "cfg_pp" in name])
+def test_samplers_that_read_the_unguided_estimate_get_the_joint_one(joint, sampler):
+    warm = run(joint(image_t=0.8), sampler=sampler)
+    assert warm.isfinite().all()
+    other_null = run(joint(image_t=0.8, audio_negative=conditioning(99)), sampler=sampler)
+    assert relative(other_null, warm) > 1e-3
+
+
+@pytest.mark.parametrize("scheduler", comfy.samplers.KSampler.SCHEDULERS)
+def test_every_scheduler_works(joint, image_model, scheduler):
+    assert run(joint(image_t=0.9), sigmas=sigmas_of(image_model, 4, scheduler)).isfinite().all()
+
+
+# Masks and latents
+
+
+def test_a_masked_part_keeps_the_latents_that_came_in(joint):
+    latents, mask = noise(1), torch.zeros(1, 8, 16)
+    mask[:, :, 8:] = 1.0
+    result = run(joint(), latents=latents, denoise_mask=mask)
+    torch.testing.assert_close(result[..., :8], latents[..., :8], rtol=1e-4, atol=1e-4)
+    assert relative(result[..., 8:], latents[..., 8:]) > 0.1
+
+
+def test_latents_that_came_in_shape_the_result_of_a_partial_run(joint, image_model):
+    sigmas = sigmas_of(image_model, 10)[7:]
+    assert relative(run(joint(), latents=noise(1), sigmas=sigmas), run(joint(), latents=noise(2), sigmas=sigmas)) > 0.1
+
+
+def test_no_steps_return_the_latents(joint):
+    latents = noise(1)
+    assert torch.equal(run(joint(), latents=latents, sigmas=torch.FloatTensor([])), latents)
+
+
+# What a graph can put on one side
+
+
+def test_a_lora_changes_its_own_side_only(joint, image_model, audio_model):
+    plain, patched = with_lora(image_model), with_lora(audio_model)
+    assert torch.equal(run(joint(image=plain, weight=1.0)), run(joint(weight=1.0)))
+    assert torch.equal(run(joint(audio=patched, weight=0.0)), run(joint(weight=0.0)))
+    alone = run(single(patched, conditioning(AUDIO_PROMPT), conditioning(AUDIO_NULL)))
+    assert torch.equal(run(joint(audio=patched, weight=1.0)), alone)
+    assert relative(run(joint(audio=patched)), run(joint())) > 1e-3
+
+
+@pytest.mark.parametrize("side", ["image", "audio"])
+def test_a_lora_hook_works_on_either_side_and_leaves_no_trace(joint, image_model, audio_model, side):
+    model = dict(image=image_model, audio=audio_model)[side]
+    positive, negative = dict(image=(IMAGE_PROMPT, IMAGE_NULL), audio=(AUDIO_PROMPT, AUDIO_NULL))[side]
+    hooked = comfy.hooks.set_hooks_for_conditioning(conditioning(positive), comfy.hooks.create_hook_lora(lora(), 1.0, 0.0))
+    plain = run(joint())
+    alone = run(single(model, hooked, conditioning(negative)))
+    weight = dict(image=0.0, audio=1.0)[side]
+    assert torch.equal(run(joint(weight=weight, **{f"{side}_positive": hooked})), alone)
+    assert relative(run(joint(**{f"{side}_positive": hooked})), plain) > 1e-3
+    assert torch.equal(run(joint()), plain)
+
+
+class ConstantControl(comfy.controlnet.ControlBase):
+    """Adds a constant to the UNet's middle block, and brings a model to load."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+        self.cleaned = 0
+
+    def get_models(self):
+        return [self.model]
+
+    def get_control(self, x_noisy, t, cond, batched_number, transformer_options):
+        return {"input": [], "middle": [torch.ones(len(x_noisy), 64, x_noisy.shape[2] // 2, x_noisy.shape[3] // 2)], "output": []}
+
+    def copy(self):
+        return self
+
+    def cleanup(self):
+        super().cleanup()
+        self.cleaned += 1
+
+
+def test_a_controlnet_on_the_audio_side_controls_it_alone_and_is_loaded_with_both_models(joint, image_model, audio_model, monkeypatch):
+    control = ConstantControl(random_model())
+    controlled = conditioning(AUDIO_PROMPT, control=control, control_apply_to_uncond=True)
+    loads = []
+    load = comfy.model_management.load_models_gpu
+    monkeypatch.setattr(comfy.model_management, "load_models_gpu", lambda models, **kw: (loads.append(models), load(models, **kw))[1])
+    result = run(joint(weight=1.0, audio_positive=controlled))
+    assert len(loads) == 1
+    assert {id(model.model) for model in loads[0]} == {id(model.model) for model in (image_model, audio_model, control.model)}
+    assert control.cleaned > 0
+    assert torch.equal(result, run(single(audio_model, controlled, conditioning(AUDIO_NULL))))
+    assert torch.equal(run(joint(weight=0.0, audio_positive=controlled)), run(joint(weight=0.0)))
+
+
+def test_a_predict_noise_wrapper_sees_its_own_guider_and_steps(joint, image_model, audio_model):
+    seen = {"image": [], "audio": []}
+
+    def watched(model, side):
+        def wrapper(executor, *args, **kwargs):
+            seen[side].append(executor.class_obj.cfg)
+            return executor(*args, **kwargs)
+
+        model = model.clone()
+        model.add_wrapper(WrappersMP.PREDICT_NOISE, wrapper)
+        return model
+
+    run(joint(watched(image_model, "image"), watched(audio_model, "audio"), image_t=0.7, image_cfg=3.0, audio_cfg=9.0))
+    assert seen == {"image": [3.0] * 3, "audio": [9.0] * 4}
+
+
+def test_wrappers_of_one_side_do_not_touch_the_other(joint, image_model, audio_model):
+    kinds = [WrappersMP.OUTER_SAMPLE, WrappersMP.CALC_COND_BATCH, WrappersMP.APPLY_MODEL, WrappersMP.DIFFUSION_MODEL]
+    counts = {"image": dict.fromkeys(kinds, 0), "audio": dict.fromkeys(kinds, 0)}
+
+    def watched(model, side):
+        def wrapper(kind):
+            def count(executor, *args, **kwargs):
+                counts[side][kind] += 1
+                return executor(*args, **kwargs)
+
+            return count
+
+        model = model.clone()
+        for kind in kinds:
+            model.add_wrapper(kind, wrapper(kind))
+        return model
+
+    run(joint(watched(image_model, "image"), watched(audio_model, "audio"), image_t=0.7))
+    assert list(counts["image"].values()) == [1, 3, 3, 3]
+    assert list(counts["audio"].values()) == [1, 4, 4, 4]
+
+
+@pytest.mark.parametrize("node", [easycache.EasyCacheNode, easycache.LazyCacheNode])
+def test_the_cores_step_caches_work_on_the_audio_side(joint, audio_model, image_model, node):
+    cached = node.execute(audio_model, reuse_threshold=3.0, start_percent=0.0, end_percent=1.0, verbose=False)[0]
+    sigmas, calls = sigmas_of(image_model, 10), []
+    result = run(joint(audio=count_calls(cached, calls), weight=1.0), sigmas=sigmas)
+    calls_alone = []
+    alone = run(single(count_calls(cached, calls_alone), conditioning(AUDIO_PROMPT), conditioning(AUDIO_NULL)), sigmas=sigmas)
+    assert torch.equal(result, alone) and calls == calls_alone
+
+
+def test_sampling_leaves_the_users_models_as_they_were(joint, image_model, audio_model):
+    run(joint())
+    for model in (image_model, audio_model):
+        assert model.additional_models == {} and model.model_options == {"transformer_options": {}} and model.hook_patches == {}
+
+
+def test_an_interrupt_stops_sampling_and_the_next_run_is_clean(joint):
+    guider, expected, steps = joint(), run(joint()), []
+
+    def interrupt(step, x0, x, total):
+        steps.append(step)
+        comfy.model_management.interrupt_current_processing()
+
+    with pytest.raises(comfy.model_management.InterruptProcessingException):
+        run(guider, callback=interrupt)
+    assert steps == [0]
+    assert guider.model_patcher.additional_models == {}
+    assert torch.equal(run(guider), expected)
+
+
+# Clones of one model
+
+
+def test_one_model_with_two_prompts_may_take_both_sides(joint, image_model):
+    calls = []
+    guider = joint(image=image_model, audio=count_calls(image_model, calls))
+    halves = [run(joint(image=image_model, audio=image_model, weight=weight)) for weight in (0.0, 1.0)]
+    result = run(guider)
+    assert len(calls) == 4 and all(relative(result, half) > 1e-3 for half in halves)
+
+
+def test_two_clones_with_different_loras_are_refused(joint, image_model):
+    with pytest.raises(ValueError, match=r"MultimodalGuider: the image and the audio model are two versions of one .* LoadDualUNets"):
+        joint(image=image_model, audio=with_lora(image_model))
+
+
+def test_two_clones_with_the_same_lora_are_accepted(joint, image_model):
+    patched = with_lora(image_model)
+    assert run(joint(image=patched, audio=patched.clone())).isfinite().all()
+
+
+def test_two_clones_with_different_model_sampling_are_refused(joint, image_model):
+    other = image_model.clone()
+    other.add_object_patch("model_sampling", random_model().get_model_object("model_sampling"))
+    with pytest.raises(ValueError, match="two versions of one loaded model"):
+        joint(image=image_model, audio=other)
+
+
+def test_hooks_on_one_of_two_clones_are_refused(joint, image_model):
+    hooked = comfy.hooks.set_hooks_for_conditioning(conditioning(AUDIO_PROMPT), comfy.hooks.create_hook_lora(lora(), 1.0, 0.0))
+    with pytest.raises(ValueError, match="two versions of one loaded model"):
+        joint(image=image_model, audio=image_model, audio_positive=hooked)
+
+
+# Refused before sampling
+
+
+def test_an_sdxl_model_on_one_side_is_refused(joint):
+    sdxl = random_model(comfy.supported_models.SDXL, adm_in_channels=2816, num_classes="sequential")
+    message = r"MultimodalGuider: the audio model works on SDXL \(4 channels, scale 0.13025\) latents, the image model on SD15 \("
+    with pytest.raises(ValueError, match=message):
+        joint(audio=sdxl)
+
+
+def test_an_inpainting_model_is_refused(joint):
+    with pytest.raises(ValueError, match="MultimodalGuider: the image model is an inpainting .* takes 9 channels .* ordinary version"):
+        joint(image=random_model(in_channels=9))
+
+
+def test_a_negative_weight_is_refused(joint):
+    with pytest.raises(ValueError, match="the audio expert's weight is -1"):
+        joint(audio_weight=-1.0)
+
+
+def test_both_t_0_are_refused_before_any_evaluation(joint, image_model):
+    calls = []
+    with pytest.raises(ValueError, match=r"MultimodalGuider: no expert takes part at sigma .*\(image t 0 .*, audio t 0 .*t_audio.* to 1"):
+        run(joint(image=count_calls(image_model, calls), image_t=0.0, audio_t=0.0))
+    assert calls == []
+
+
+def test_a_schedule_that_starts_before_every_expert_is_refused(joint):
+    with pytest.raises(ValueError, match="no expert takes part at sigma"):
+        run(joint(image_t=0.5, audio_t=0.6))
+
+
+def test_the_start_of_an_expert_without_weight_does_not_count(joint):
+    with pytest.raises(ValueError, match="audio t 1 weight 0"):
+        run(joint(weight=0.0, image_t=0.5, audio_t=1.0))
+
+
+@pytest.mark.parametrize("shape", [(1, 16, 8, 16), (1, 4, 3, 8, 16), (1, 8, 16)])
+def test_latents_of_another_model_are_refused(joint, shape):
+    with pytest.raises(ValueError, match=f"MultimodalGuider: the latents are {'x'.join(map(str, shape))}; .* EmptySpectrogramLatent"):
+        run(joint(), torch.randn(shape))
+
+
+@pytest.mark.parametrize("shape", [(1, 4, 31, 16), (1, 4, 8, 17)])
+def test_odd_sizes_are_refused(joint, shape):
+    with pytest.raises(ValueError, match="height and width must be even.*multiples of 16"):
+        run(joint(), torch.randn(shape))
+
+
+def test_a_canvas_of_another_height_is_accepted(joint):
+    assert run(joint(), torch.randn(1, 4, 12, 12)).shape == (1, 4, 12, 12)
