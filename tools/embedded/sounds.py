@@ -429,19 +429,19 @@ def write_notice(packages: Path, target: Path) -> None:
     lines = [
         "# Sources of the embedded sounds",
         "",
-        "Written by `tools/embedded/sounds.py`. Everything the sound model and the vocoder were trained on, and the held-out recordings.",
-        "Recordings were resampled, cut, re-pitched and placed.",
-        "",
-        "- **FluidR3 GM and GS soundfonts** (Debian packages fluid-soundfont-gm, fluid-soundfont-gs), MIT, "
-        "Copyright (c) 2000-2002, 2008 Frank Wen.",
+        "Written by `tools/embedded/sounds.py`. Recordings were resampled, cut, re-pitched and placed.",
     ]
-    sources = [source for split in (TRAINING, HELD_OUT) for group in split.values() for source in group]
-    for source in sources:
-        if isinstance(source, Preset):
-            continue
-        takes = recordings(packages, source)
-        title = takes[0].title if len(takes) == 1 else f"{len(takes)} strums of belofilms_GuitarStrums ({source.names[0]})"
-        lines.append(f"- **{title}** (Debian package {source.package}), {takes[0].licence}, by {takes[0].author}.")
+    for heading, split in (("Trained on", TRAINING), ("Held out, never trained on", HELD_OUT)):
+        sources = [source for group in split.values() for source in group]
+        programs = ", ".join(str(source).removeprefix("FluidR3_") for source in sources if isinstance(source, Preset))
+        lines += ["", f"## {heading}", ""]
+        lines.append("- **FluidR3 soundfonts** (Debian packages fluid-soundfont-gm and -gs), MIT, Copyright (c) 2000-2002, 2008 Frank Wen.")
+        lines.append(f"  Presets (font:bank:program): {programs}.")
+        for source in sources:
+            if isinstance(source, Recordings):
+                takes = recordings(packages, source)
+                title = takes[0].title if len(takes) == 1 else f"{len(takes)} strums of belofilms_GuitarStrums ({source.names[0]})"
+                lines.append(f"- **{title}** (Debian package {source.package}), {takes[0].licence}, by {takes[0].author}.")
     target.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
