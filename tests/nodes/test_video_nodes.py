@@ -126,7 +126,7 @@ def test_cancelling_stops_the_video(nodes):
     ("image", "audio", "message"),
     [
         (torch.zeros(1, 64, 64, 3), None, "audio is None.*Use another file"),
-        (torch.zeros(1, 64, 64, 3), {"waveform": torch.zeros(1, 1, 0), "sample_rate": 16000}, r"audio has zero length \(\(1, 1, 0\)\).*duration"),
+        (torch.zeros(1, 64, 64, 3), {"waveform": torch.zeros(1, 1, 0), "sample_rate": 16000}, "audio has zero length.*duration"),
         (torch.full((1, 64, 64, 3), float("nan")), tone(0.5), "image holds 12288 values that are NaN.*--fp32-vae"),
         (torch.zeros(2, 64, 64, 3), tone(0.5, batch=3), "image is a batch of 2 and audio a batch of 3"),
     ],

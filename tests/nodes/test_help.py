@@ -1,0 +1,64 @@
+"""Every node explains itself: description, tooltips, a help page that covers each input, and texts for translators."""
+
+import asyncio
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from tools.locales import LOCALE, node_definitions
+
+REPO = Path(__file__).resolve().parent.parent.parent
+DOCS = REPO / "web" / "docs"
+
+
+@pytest.fixture(scope="module")
+def object_info(pack) -> dict[str, dict]:
+    """What the server tells the front end of each node."""
+
+    async def get_nodes():
+        extension = await pack.comfy_entrypoint()
+        return await extension.get_node_list()
+
+    return {node.define_schema().node_id: node.GET_NODE_INFO_V1() for node in asyncio.run(get_nodes())}
+
+
+def inputs_of(info: dict) -> dict[str, list]:
+    return {**info["input"].get("required", {}), **info["input"].get("optional", {})}
+
+
+def test_every_node_has_a_description_and_a_place_in_the_menu(object_info):
+    for node_id, info in object_info.items():
+        assert len(info["description"]) > 30, node_id
+        assert info["display_name"] != node_id, node_id
+        assert info["category"].split("/")[0] == "Images that Sound", node_id
+
+
+def test_every_input_and_output_has_a_tooltip(object_info):
+    for node_id, info in object_info.items():
+        for name, options in inputs_of(info).items():
+            assert len(options[1].get("tooltip") or "") > 10, f"{node_id}.{name}"
+        assert len(info["output_tooltips"]) == len(info["output"]), node_id
+        for name, tooltip in zip(info["output_name"], info["output_tooltips"], strict=True):
+            assert tooltip and len(tooltip) > 10, f"{node_id} -> {name}"
+
+
+def test_every_node_has_a_help_page_that_covers_each_input_in_order(object_info):
+    for node_id, info in object_info.items():
+        page = (DOCS / f"{node_id}.md").read_text(encoding="utf-8")
+        assert page.startswith(f"# {info['display_name']}\n"), node_id
+        table = page.split("## Inputs")[1].split("## Outputs")[0]
+        assert re.findall(r"^\| (\w+) \|", table, re.MULTILINE)[1:] == list(inputs_of(info)), node_id
+        outputs = page.split("## Outputs")[1].split("##")[0]
+        told = [name.strip() for row in re.findall(r"^\| ([^|]+) \|", outputs, re.MULTILINE)[1:] for name in row.split(",")]
+        assert told == info["output_name"], node_id
+
+
+def test_no_help_page_is_left_of_a_node_that_is_gone(object_info):
+    assert {page.stem for page in DOCS.glob("*.md")} == set(object_info)
+
+
+def test_translators_start_from_the_texts_of_the_nodes(object_info):
+    """If this fails, run tools/locales.py on a running server."""
+    assert json.loads(LOCALE.read_text(encoding="utf-8")) == node_definitions(object_info)
