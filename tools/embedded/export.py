@@ -1,0 +1,76 @@
+"""Write a trained side as a diffusers folder in half precision, and check that all that ships stays within 24 MB.
+
+    python tools/embedded/export.py --side image --data data     # -> models/embedded-image
+    python tools/embedded/export.py --side audio --data data     # -> models/embedded-audio
+
+Takes the averaged weights of data/unet-<side>/checkpoint.pt, and the text encoder and tokenizer of data/text-<side>. The VAE and the vocoder
+are put beside them by `train_vae.py --export` and `train_vocoder.py --export`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+
+import torch
+from diffusers import DDIMScheduler
+from train_unet import SIDES, build_unet
+
+MODELS = Path(__file__).resolve().parents[2] / "models"
+BUDGET = 24_000_000
+COMPONENTS = {
+    "scheduler": ["diffusers", "DDIMScheduler"],
+    "text_encoder": ["transformers", "CLIPTextModel"],
+    "tokenizer": ["transformers", "CLIPTokenizer"],
+    "unet": ["diffusers", "UNet2DConditionModel"],
+    "vae": ["diffusers", "AutoencoderKL"],
+    "feature_extractor": [None, None],
+    "image_encoder": [None, None],
+    "safety_checker": [None, None],
+}
+
+
+def export(side: str, data: Path, folder: Path) -> None:
+    """Write model_index.json, scheduler/, text_encoder/, tokenizer/ and unet/ of one side into `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    checkpoint = torch.load(data / f"unet-{side}" / "checkpoint.pt", weights_only=True)
+    unet = build_unet(tuple(checkpoint["widths"]))
+    unet.load_state_dict(checkpoint["average"])
+    unet.half().save_pretrained(folder / "unet")
+    for name in ("text_encoder", "tokenizer"):
+        shutil.copytree(data / f"text-{side}" / name, folder / name, dirs_exist_ok=True)
+    scheduler = DDIMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+        timestep_spacing="leading",
+    )
+    scheduler.save_pretrained(folder / "scheduler")
+    index = {"_class_name": "StableDiffusionPipeline", **COMPONENTS, "requires_safety_checker": False}
+    (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
+    print(f"{side}: {checkpoint['step']} steps, {checkpoint['seconds'] / 60:.0f} minutes of training")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--side", choices=SIDES, required=True)
+    parser.add_argument("--data", type=Path, default=Path("data"))
+    args = parser.parse_args()
+
+    export(args.side, args.data, MODELS / f"embedded-{args.side}")
+    sizes = {path: path.stat().st_size for path in MODELS.rglob("*") if path.is_file()}
+    for path, size in sorted(sizes.items(), key=lambda item: -item[1])[:8]:
+        print(f"{size / 1e6:6.2f} MB  {path.relative_to(MODELS)}")
+    total = sum(sizes.values())
+    print(f"{total / 1e6:6.2f} MB in all")
+    if total > BUDGET:
+        raise SystemExit(f"the embedded models take {total / 1e6:.1f} MB, more than the {BUDGET / 1e6:.0f} MB they may")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,136 @@
+"""Tokenizer and text encoder of one side, trained to say the class of a prompt; then every training prompt's embedding, for the UNet.
+
+    python tools/embedded/train_text.py --side image --data data
+    python tools/embedded/train_text.py --side audio --data data
+
+Writes data/text-<side>/: tokenizer/ and text_encoder/ as diffusers lays them out, tokenizer/words.json (the known words) and embeddings.pt
+({class: (prompts, 77, 128) half}; the key "" holds the empty prompt). Two minutes on one CPU core. The encoder is frozen from here on.
+
+A prompt is padded with the end token, as CLIP's is in SD 1.5; attention is causal, so each of the some 70 padding positions can carry the
+whole prompt's meaning. That is where the class is read, and what the UNet's cross-attention mostly sees.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from prompts import SUBJECTS, draw_prompt, words
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from torch import nn
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+LENGTH = 77
+WIDTH = 128
+START, END = "<|startoftext|>", "<|endoftext|>"
+
+
+def write_tokenizer(vocabulary: list[str], folder: Path) -> None:
+    """CLIP's byte-level BPE with merges that make every word of `vocabulary` one token; other words fall apart into pieces."""
+    tokenizer = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
+    trainer = trainers.BpeTrainer(vocab_size=100_000, min_frequency=1, end_of_word_suffix="</w>", show_progress=False)
+    tokenizer.train_from_iterator(vocabulary, trainer)
+    merges = [tuple(pair) for pair in json.loads(tokenizer.to_str())["model"]["merges"]]
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokens = [*alphabet, *(f"{character}</w>" for character in alphabet), *("".join(pair) for pair in merges), START, END]
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "vocab.json").write_text(json.dumps({token: index for index, token in enumerate(dict.fromkeys(tokens))}, ensure_ascii=False))
+    (folder / "merges.txt").write_text("#version: 0.2\n" + "".join(f"{left} {right}\n" for left, right in merges))
+    special = {"bos_token": START, "eos_token": END, "unk_token": END, "pad_token": END}
+    (folder / "special_tokens_map.json").write_text(json.dumps(special, indent=2) + "\n")
+    config = {"tokenizer_class": "CLIPTokenizer", "model_max_length": LENGTH, "do_lower_case": True, "errors": "replace", **special}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n")
+    (folder / "words.json").write_text(json.dumps(vocabulary, indent=0) + "\n")
+
+
+def build_encoder(vocabulary_size: int) -> CLIPTextModel:
+    config = CLIPTextConfig(
+        vocab_size=vocabulary_size,
+        hidden_size=WIDTH,
+        projection_dim=WIDTH,
+        intermediate_size=2 * WIDTH,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=LENGTH,
+        hidden_act="quick_gelu",
+        bos_token_id=vocabulary_size - 2,
+        eos_token_id=vocabulary_size - 1,
+        pad_token_id=vocabulary_size - 1,
+    )
+    return CLIPTextModel(config)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--side", choices=SUBJECTS, required=True)
+    parser.add_argument("--data", type=Path, default=Path("data"))
+    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--batch", type=int, default=48)
+    parser.add_argument("--prompts", type=int, default=150, help="embeddings kept for each class")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+
+    torch.set_num_threads(1)
+    torch.manual_seed(args.seed)
+    rng = random.Random(args.seed)
+    folder = args.data / f"text-{args.side}"
+    vocabulary = words(args.side)
+    write_tokenizer(vocabulary, folder / "tokenizer")
+    tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
+    broken = [word for word in vocabulary if len(tokenizer(word)["input_ids"]) != 3]
+    if broken:
+        raise RuntimeError(f"these words are not one token each: {broken}")
+
+    def tokens(prompts: list[str]) -> torch.Tensor:
+        return tokenizer(prompts, padding="max_length", truncation=True, max_length=LENGTH, return_tensors="pt")["input_ids"]
+
+    labels = list(SUBJECTS[args.side])
+    encoder = build_encoder(len(tokenizer))
+    head = nn.Linear(WIDTH, len(labels) + 1)  # the last class is the empty prompt
+    optimizer = torch.optim.AdamW([*encoder.parameters(), *head.parameters()], lr=2e-3, weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=args.steps)
+    print(f"{sum(p.numel() for p in encoder.parameters()) / 1e6:.2f} M parameters, {len(vocabulary)} words, {len(tokenizer)} tokens")
+
+    def draw_batch(size: int) -> tuple[torch.Tensor, torch.Tensor]:
+        targets = torch.tensor([rng.randrange(len(labels) + 1) for _ in range(size)])
+        return tokens(["" if t == len(labels) else draw_prompt(args.side, labels[t], rng) for t in targets]), targets
+
+    def logits(ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        ended = ids.eq(encoder.config.eos_token_id)
+        return head(encoder(ids).last_hidden_state[ended]), ended
+
+    for step in range(args.steps):
+        ids, targets = draw_batch(args.batch)
+        scores, ended = logits(ids)
+        loss = F.cross_entropy(scores, targets.repeat_interleave(ended.sum(dim=1)), label_smoothing=0.05)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        if step % 50 == 0:
+            print(step, round(loss.item(), 4), flush=True)
+
+    encoder.eval()
+    with torch.no_grad():
+        ids, targets = draw_batch(500)
+        scores, ended = logits(ids)
+        right = (scores.argmax(dim=1) == targets.repeat_interleave(ended.sum(dim=1))).float().mean()
+        print(f"padding positions that name the class of a fresh prompt: {right:.4f}")
+        encoder.half().save_pretrained(folder / "text_encoder")
+        # What the UNet learns from is what the exported half-precision weights give.
+        encoder = CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=torch.float32).eval()
+        kept = {"": encoder(tokens([""])).last_hidden_state.half()}
+        for label in labels:
+            prompts = SUBJECTS[args.side][label] + [draw_prompt(args.side, label, rng) for _ in range(args.prompts)]
+            kept[label] = encoder(tokens(prompts)).last_hidden_state.half()
+    torch.save(kept, folder / "embeddings.pt")
+
+
+if __name__ == "__main__":
+    main()
