@@ -93,10 +93,10 @@ TEXT_ENCODER_SETTINGS = {"model_type": "clip_text_model", "layer_norm_eps": 1e-5
 SCHEDULER_SETTINGS = {"num_train_timesteps": 1000, "trained_betas": None}
 OTHER_FAMILIES = {
     ("addition_embed_type", "text_time"): "an SDXL model",
-    ("in_channels", 9): "an inpainting model",
-    ("in_channels", 8): "an image-editing model",
+    ("in_channels", "9"): "an inpainting model",
+    ("in_channels", "8"): "an image-editing model",
     ("_class_name", "UNet3DConditionModel"): "a video model",
-    ("scaling_factor", 0.13025): "SDXL's VAE",
+    ("scaling_factor", "0.13025"): "the VAE of SDXL",
 }
 BETA_SCHEDULES = {"scaled_linear": "linear", "linear": "sqrt_linear", "squaredcos_cap_v2": "squaredcos_cap_v2"}
 PREDICTION_TYPES = {"epsilon": comfy.model_base.ModelType.EPS, "v_prediction": comfy.model_base.ModelType.V_PREDICTION}
@@ -144,8 +144,8 @@ def load_unet(
 ) -> comfy.model_patcher.ModelPatcher:
     """MODEL of the folder's `unet/` with the noise schedule of its `scheduler/`.
 
-    `model_options` are those of `comfy.sd.load_diffusion_model`: dtype and fp8_optimizations. Raises ValueError naming the file, what is wrong
-    with it and what to do.
+    `model_options` are those of `comfy.sd.load_diffusion_model`: dtype and fp8_optimizations. Raises ValueError naming the file, what is
+    wrong with it and what to do.
     """
     management = comfy.model_management
     model_options = model_options or {}
@@ -185,7 +185,7 @@ def load_text_encoder(folder: Path, embedding_directory: list[str] | None = None
     tokenizer = make_tokenizer()
     if max(tokenizer.inv_vocab) >= config["vocab_size"]:
         raise ValueError(
-            f"{folder / 'tokenizer'} has {max(tokenizer.inv_vocab) + 1} tokens, but the text encoder beside it knows {config['vocab_size']}. "
+            f"{folder / 'tokenizer'} has {max(tokenizer.inv_vocab) + 1} tokens, the text encoder beside it {config['vocab_size']}. "
             "Both must come from the same model."
         )
     path, weights = _read_weights(folder / "text_encoder", TEXT_ENCODER_FILES, "a text encoder")
@@ -251,8 +251,8 @@ def _read_config(path: Path, settings: Mapping[str, Any], required: Sequence[str
     for key, native in settings.items():
         found = config.get(key, native)
         if found != native:
-            family = OTHER_FAMILIES.get((key, found), "not a model of the SD 1.x family") if not isinstance(found, list) else "unusual"
-            raise ValueError(f"{path}: {key} is {found!r}, so this is {family}; {native!r} is needed. Choose an SD 1.x text-to-image model.")
+            family = OTHER_FAMILIES.get((key, str(found)), "not of the SD 1.x family")
+            raise ValueError(f"{path} is {family}: {key} is {found!r} instead of {native!r}. Choose an SD 1.x text-to-image model.")
     absent = [key for key in required if key not in config]
     if absent:
         raise ValueError(f"{path} lacks {', '.join(absent)}. Copy it again from the model's source.")
@@ -289,6 +289,10 @@ def _unet_config(path: Path) -> dict[str, Any]:
     _require_types(path, "mid_block_type", [mid], MID_BLOCKS)
 
     layers = _per_level(config.get("layers_per_block", 2), levels)
+    if len(set(layers)) != 1:
+        raise ValueError(
+            f"{path}: layers_per_block is {layers}; ComfyUI names weights by one number for all levels. Choose another model."
+        )
     depths = _per_level(config.get("transformer_layers_per_block", 1), levels)
     down = [depth * kind.startswith("CrossAttn") for depth, kind in zip(depths, config["down_block_types"], strict=True)]
     up = [depth * kind.startswith("CrossAttn") for depth, kind in zip(depths, reversed(config["up_block_types"]), strict=True)]
