@@ -6,6 +6,7 @@ Writes `<data>/pictures/{train,dev,heldout}.npy` (uint8 [N, 256, 1024], memory-m
 class, layout, whether it is inverted, and the index of its drawing. Row 0 is the top. Bright drawings stand on black, where a
 spectrogram is silent. Most canvases repeat one drawing in a row that closes on itself, so rolling one along time gives another.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -13,9 +14,8 @@ import json
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
-
 from drawings import NAMES
+from PIL import Image
 
 HEIGHT, WIDTH = 256, 1024
 SPLITS = {"train": 290, "dev": 20, "heldout": 40}  # canvases a class
@@ -28,7 +28,7 @@ GRADIENT = 0.08  # share with a dim gray gradient behind
 def cropped(drawing: np.ndarray) -> np.ndarray:
     """The drawing [2, h, w] cut to its ink."""
     rows, columns = np.where(drawing[1] > 25)
-    return drawing[:, rows.min():rows.max() + 1, columns.min():columns.max() + 1]
+    return drawing[:, rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
 
 
 def resized(drawing: np.ndarray, height: float, width: float) -> tuple[np.ndarray, np.ndarray]:

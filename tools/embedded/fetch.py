@@ -8,6 +8,7 @@ archive and sha256 of each. A package that is unpacked already is left alone.
 
 Soundfonts and recordings are Debian 12 (bookworm) packages: run this on Debian 12 or a derivative with the same names.
 """
+
 from __future__ import annotations
 
 import argparse
