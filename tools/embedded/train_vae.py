@@ -31,8 +31,8 @@ SCALING = 0.18215  # SD 1.5's: scaled latent = SCALING x the VAE's own
 GROUPS = 32
 MODELS = Path(__file__).resolve().parents[2] / "models"
 
-# (until this share of the budget, side of the crop, crops a step): wide crops last, so that group norms see statistics as of whole canvases.
-STAGES = [(0.65, 64, 8), (0.90, 128, 2), (1.00, 256, 1)]
+# (until this share of the budget, side of the crop, crops a step): wide ones last: group norms then see statistics as of whole canvases.
+STAGES = [(0.65, 64, 4), (0.92, 128, 1), (1.00, 256, 1)]
 SOUND_SHARE = 0.4
 LATENT_NOISE = 0.1  # largest deviation of the noise on a scaled latent; diffusion's samples are not exact codes either
 LEARNING_RATE = 2e-3
