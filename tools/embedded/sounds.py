@@ -143,6 +143,7 @@ HELD_OUT: dict[str, list[Source]] = {
     "organ": gm(20),
 }
 SINGLE_SOURCE = {"dog"}
+HELD_OUT_HEADING = f"Held out, never trained on ({', '.join(sorted(SINGLE_SOURCE))}: the same source, other seeds)"
 CLASSES = tuple(TRAINING)
 SPLITS = {"train": TRAINING, "dev": TRAINING, "heldout": HELD_OUT}
 
@@ -431,7 +432,7 @@ def write_notice(packages: Path, target: Path) -> None:
         "",
         "Written by `tools/embedded/sounds.py`. Recordings were resampled, cut, re-pitched and placed.",
     ]
-    for heading, split in (("Trained on", TRAINING), ("Held out, never trained on", HELD_OUT)):
+    for heading, split in (("Trained on", TRAINING), (HELD_OUT_HEADING, HELD_OUT)):
         sources = [source for group in split.values() for source in group]
         programs = ", ".join(str(source).removeprefix("FluidR3_") for source in sources if isinstance(source, Preset))
         lines += ["", f"## {heading}", ""]

@@ -46,13 +46,14 @@ SHAPE = {
     "resblock_dilation_sizes": [[1, 3], [1, 3]],
     "num_mels": 256,
 }
-SEGMENT = 48  # frames
+SEGMENT = 40  # frames
 EDGE = 6  # frames at each end that the analysis window fills with reflected samples: not compared
-CLIPS, CANVASES = 8, 4  # of each in a batch
+CLIPS, CANVASES = 4, 2  # of each in a batch
 STFT_SIZES = (256, 512, 1024, 2048)
 LOG_MEL_MEAN, LOG_MEL_STD = -6.0, 4.0
+AUDIBLE = 3e-4  # mel magnitude under which differences are not counted: 100 dB below a full-scale tone
 FULL_SCALE_RMS = 0.25  # of a noise-like waveform whose peaks reach 1
-LEARNING_RATE, EMA = 1e-3, 0.998
+LEARNING_RATE, EMA = 2e-3, 0.998
 CHECKPOINT_SECONDS = 300
 
 
@@ -142,7 +143,8 @@ def training_loss(vocoder: HiFiGAN, pictures: Tensor, waves: Tensor, rng: np.ran
     output = vocoder(picture_to_log_mel(degraded(pictures, rng)))
     interior = slice(EDGE, SEGMENT - EDGE)
     target = torch.cat([log_mel_of(waves), reachable(picture_to_log_mel(pictures[CLIPS:]))])
-    difference = (log_mel_of(output) - target).abs()[..., interior]
+    floor = math.log(AUDIBLE)
+    difference = (log_mel_of(output).clamp(min=floor) - target.clamp(min=floor)).abs()[..., interior]
     clip_mel, canvas_mel, spectral = difference[:CLIPS].mean(), difference[CLIPS:].mean(), spectral_loss(output[:CLIPS], waves)
     total = clip_mel + 0.5 * canvas_mel + 0.5 * spectral
     return total, {"clip_mel": clip_mel.item(), "canvas_mel": canvas_mel.item(), "spectral": spectral.item()}
@@ -177,7 +179,7 @@ def train(data: Path, shape: dict, steps: int, seed: int) -> None:
         for key, tensor in vocoder.state_dict().items():
             average[key].lerp_(tensor, 1 - decay)
         report = {key: value if step == 1 else 0.98 * report.get(key, value) + 0.02 * value for key, value in parts.items()}
-        if step % 100 == 0:
+        if step % 50 == 0:
             print(step, " ".join(f"{key} {value:.3f}" for key, value in report.items()), time.strftime("%H:%M:%S"), flush=True)
         if step == steps or time.monotonic() - saved > CHECKPOINT_SECONDS:
             state = {"vocoder": vocoder.state_dict(), "optimizer": optimizer.state_dict(), "average": average, "step": step, "shape": shape}

@@ -1,0 +1,35 @@
+"""The vocoder's training: what it is compared with, and that the exported weights are the trained ones."""
+
+import math
+import sys
+from pathlib import Path
+
+import torch
+
+from itsound_core.spectrogram import picture_to_log_mel, waveform_to_mel
+from itsound_core.vocoder import load_vocoder
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "tools" / "embedded"))
+import train_vocoder  # noqa: E402
+
+SMALL = {**train_vocoder.SHAPE, "upsample_initial_channel": 16}
+
+
+def test_the_exported_vocoder_is_the_averaged_one_to_half_precision(tmp_path):
+    torch.manual_seed(0)
+    vocoder = train_vocoder.trainable(SMALL)
+    (tmp_path / "vocoder").mkdir()
+    torch.save({"shape": SMALL, "average": vocoder.state_dict(), "step": 1}, tmp_path / "vocoder" / "checkpoint.pt")
+    train_vocoder.export(tmp_path, tmp_path / "exported")
+    log_mel = picture_to_log_mel(torch.rand(1, 256, 20))
+    with torch.inference_mode():
+        torch.testing.assert_close(load_vocoder(tmp_path / "exported")(log_mel), vocoder(log_mel), atol=2e-3, rtol=0)
+
+
+def test_a_picture_brighter_than_full_scale_is_brought_down_and_others_are_left_alone():
+    noise = 0.2 * torch.randn(1, 32000, generator=torch.Generator().manual_seed(0))
+    quiet = waveform_to_mel(noise).log()
+    torch.testing.assert_close(train_vocoder.reachable(quiet - 1), quiet - 1)
+    white = picture_to_log_mel(torch.ones(1, 256, 64))
+    level = (train_vocoder.reachable(white) - quiet.mean()).mean()
+    assert abs(level - math.log(train_vocoder.FULL_SCALE_RMS / 0.2)) < 1.0
