@@ -3,8 +3,8 @@
     python tools/embedded/export.py --side image --data data     # -> models/embedded-image
     python tools/embedded/export.py --side audio --data data     # -> models/embedded-audio
 
-Takes the averaged weights of data/unet-<side>/checkpoint.pt, and the text encoder and tokenizer of data/text-<side>. The VAE and the vocoder
-are put beside them by `train_vae.py --export` and `train_vocoder.py --export`.
+Takes the averaged weights of data/unet-<side>/checkpoint.pt, and the text encoder and tokenizer of data/text-<side>. The VAE and the
+vocoder are put beside them by `train_vae.py --export` and `train_vocoder.py --export`.
 """
 
 from __future__ import annotations

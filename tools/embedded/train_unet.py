@@ -1,6 +1,6 @@
 """Train one of the two embedded UNets on the linear latent code, within a budget of wall-clock minutes on one CPU core.
 
-    python tools/embedded/train_unet.py --side image --plain --data data --minutes 80
+    python tools/embedded/train_unet.py --side image --typical 10 --data data --minutes 80
     python tools/embedded/train_unet.py --side audio --data data --minutes 50
 
 Needs data/latent_code.npz, data/text-<side>/embeddings.pt and data/{pictures,sounds}/train.npy; writes data/unet-<side>/checkpoint.pt every
@@ -52,17 +52,36 @@ def alphas_cumprod() -> Tensor:
     return torch.cumprod(1.0 - betas, dim=0).float()
 
 
-class Windows:
-    """Random windows of the training canvases as scaled latents, with the embedding of a random prompt of their class."""
+def typical_drawings(folder: Path, count: int) -> set[int]:
+    """Indices of the `count` training drawings of each class that are most like their eight nearest relatives in the class."""
+    entries = json.loads((folder / "drawings.json").read_text())
+    drawings = np.load(folder / "drawings.npy", mmap_mode="r")  # (N, gray and alpha, H, W)
+    typical: set[int] = set()
+    for label in sorted({entry["class"] for entry in entries}):
+        members = [i for i, entry in enumerate(entries) if (entry["class"], entry["split"]) == (label, "train")]
+        shown = torch.from_numpy(np.stack([drawings[i].astype(np.float32).prod(axis=0) for i in members]))
+        thumbnails = F.adaptive_avg_pool2d(shown.unsqueeze(1), 32).flatten(1)
+        vectors = F.normalize(thumbnails - thumbnails.mean(dim=1, keepdim=True), dim=1)
+        nearest = (vectors @ vectors.T).topk(min(9, len(members)), dim=1).values[:, 1:]
+        typical.update(members[i] for i in nearest.mean(dim=1).topk(min(count, len(members))).indices)
+    return typical
 
-    def __init__(self, data: Path, side: str, plain: bool):
+
+class Windows:
+    """Random windows of the training canvases as scaled latents, with the embedding of a random prompt of their class.
+
+    With `typical`, of the pictures only those that show one of that many drawings a class, in a row on black: a model this small, trained
+    this briefly, draws a few shapes well or many badly.
+    """
+
+    def __init__(self, data: Path, side: str, typical: int | None):
         folder = data / SIDES[side]
         code = LatentCode.load(data / "latent_code.npz")
         pictures = np.load(folder / "train.npy", mmap_mode="r")
         entries = json.loads((folder / "train.json").read_text())
-        if plain:
-            row = {"layout": "row", "inverted": False, "gradient": False}
-            chosen = [i for i, entry in enumerate(entries) if row.items() <= entry.items()]
+        if typical:
+            row, shapes = {"layout": "row", "inverted": False, "gradient": False}, typical_drawings(folder, typical)
+            chosen = [i for i, entry in enumerate(entries) if row.items() <= entry.items() and entry["drawing"] in shapes]
         else:
             chosen = list(range(len(entries)))
         self.latents = torch.cat([code.encode(pictures[chosen[i : i + 64]]) for i in range(0, len(chosen), 64)])
@@ -70,7 +89,7 @@ class Windows:
         text = torch.load(data / f"text-{side}" / "embeddings.pt", weights_only=True)
         self.null = text.pop("").float()
         self.text = text
-        self.rolls = side == "audio"  # a sound may begin anywhere and wrap; a drawing may not be cut and continued
+        self.rolls = side == "audio" or typical is not None  # a sound may begin anywhere, and a row of drawings closes on itself
 
     def draw(self, batch: int, width: int, generator: torch.Generator, null_share: float) -> tuple[Tensor, Tensor]:
         """(batch, 4, 32, width) latents and (batch, 77, 128) text embeddings."""
@@ -109,7 +128,7 @@ def main() -> None:
     parser.add_argument("--full-share", type=float, default=0.15, help="last share of the budget, trained at full width")
     parser.add_argument("--lr", type=float, default=1.5e-3)
     parser.add_argument("--null-share", type=float, default=0.1)
-    parser.add_argument("--plain", action="store_true", help="of the pictures, only rows of one drawing on black")
+    parser.add_argument("--typical", type=int, help="of the pictures, only rows of the so many most typical drawings of each class")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
@@ -119,7 +138,7 @@ def main() -> None:
     generator = torch.Generator().manual_seed(args.seed)
     folder = args.data / f"unet-{args.side}"
     folder.mkdir(parents=True, exist_ok=True)
-    windows = Windows(args.data, args.side, args.plain)
+    windows = Windows(args.data, args.side, args.typical)
     unet = build_unet(WIDTHS[args.side])
     average = build_unet(WIDTHS[args.side]).requires_grad_(False)
     average.load_state_dict(unet.state_dict())
