@@ -66,9 +66,20 @@ def node_of(prompt: Prompt, class_type: str) -> dict[str, Any]:
     return inputs
 
 
-def set_value(prompt: Prompt, inputs: dict[str, Any], name: str, value: Any) -> None:
-    """Set an input; where a link feeds it, the text or value at the link's far end."""
+def value(prompt: Prompt, inputs: dict[str, Any], name: str) -> Any:
+    """An input's value; where a link feeds it, the text or value at the link's far end."""
+    inputs, name = _far_end(prompt, inputs, name)
+    return inputs[name]
+
+
+def set_value(prompt: Prompt, inputs: dict[str, Any], name: str, new: Any) -> None:
+    """Set an input; where a link feeds it, the text or value at the link's far end, so that every node that reads it sees the new one."""
+    inputs, name = _far_end(prompt, inputs, name)
+    inputs[name] = new
+
+
+def _far_end(prompt: Prompt, inputs: dict[str, Any], name: str) -> tuple[dict[str, Any], str]:
     while isinstance(inputs[name], list):
         inputs = prompt[inputs[name][0]]["inputs"]
         name = next(key for key in ("text", "value") if key in inputs)
-    inputs[name] = value
+    return inputs, name

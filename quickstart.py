@@ -1,0 +1,181 @@
+#!/usr/bin/env python3
+"""Images that sound, from nothing: `python3 quickstart.py` makes one on this machine, through the real ComfyUI.
+
+    python3 quickstart.py            make a picture that is a sound, into output/
+    python3 quickstart.py --serve    leave ComfyUI's own pages open in the browser, with the templates in them
+    python3 quickstart.py --test     run the whole test suite; what follows --test goes to pytest, which then runs alone
+
+The first run gets everything it needs (torch is large); later runs start in seconds. Standard library only, Python 3.10 or later.
+"""
+
+import sys
+
+if sys.version_info < (3, 10):
+    sys.exit("quickstart.py needs Python 3.10 or later; this is %d.%d. Run it with a newer one, for example python3.12." % sys.version_info[:2])
+
+import argparse
+import os
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+from tools.quickstart import workflow
+from tools.quickstart.environment import (
+    FLOOR,
+    NEWEST,
+    REPO,
+    QuickstartError,
+    cache_folder,
+    comfyui,
+    environment,
+    has_accelerator,
+    say,
+)
+from tools.quickstart.server import Server, free_port
+
+TEMPLATE = REPO / "workflows" / "images_that_sound_embedded.json"
+INPUTS = REPO / "workflows" / "inputs"
+OUTPUT = REPO / "output"
+DEFAULT_PORT = 8188
+
+
+def main() -> int:
+    arguments = parse_arguments()
+    try:
+        python = environment()
+        if arguments.test is not None:
+            return test(python, arguments.test)
+        port = free_port(DEFAULT_PORT) if arguments.port is None else taken_or(arguments.port)
+        options = () if has_accelerator(python) else ("--cpu",)
+        server = Server(python, comfyui(NEWEST, python), cache_folder() / "server", OUTPUT, port, options)
+        shutil.copytree(INPUTS, server.base / "input", dirs_exist_ok=True)
+        say(f"Starting ComfyUI {'on the CPU' if options else 'on the GPU'} ...")
+        with server:
+            if arguments.serve:
+                serve(server)
+            else:
+                make_one(server, arguments)
+    except QuickstartError as error:
+        say(f"\nquickstart: {error}")
+        return 1
+    except KeyboardInterrupt:
+        say("\nStopped.")
+    return 0
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--image-prompt", help="what the canvas looks like, for example 'a drawing of castles'")
+    parser.add_argument("--audio-prompt", help="what it sounds like, for example 'church bell ringing'")
+    parser.add_argument("--seed", type=int, help="the start noise; much depends on it, so try several")
+    parser.add_argument("--steps", type=int, help="denoising steps")
+    parser.add_argument("--serve", action="store_true", help="leave ComfyUI running and open to the browser")
+    parser.add_argument("--port", type=int, help=f"the server's port; {DEFAULT_PORT}, or a free one where that is taken")
+    parser.add_argument("--test", nargs=argparse.REMAINDER, metavar="...", help="run the whole suite, or pytest with these arguments")
+    return parser.parse_args()
+
+
+def taken_or(port: int) -> int:
+    if free_port(port) != port:
+        raise QuickstartError(f"port {port} is in use. Name another with --port, or leave --port out and a free one is taken.")
+    return port
+
+
+def serve(server: Server) -> None:
+    say(f"\nComfyUI is open at {server.url}")
+    say("The templates are under Workflow > Browse Templates > images-that-sound. Change a prompt, press Run. Ctrl-C here stops the server.")
+    server.wait()
+    raise QuickstartError(f"ComfyUI ended by itself. The end of {server.log}:\n{server.log_tail()}")
+
+
+def make_one(server: Server, arguments: argparse.Namespace) -> None:
+    """Run the template with the wished prompts, seed and steps, showing each stage and its time, then say what came out."""
+    prompt = workflow.to_prompt(workflow.load(TEMPLATE), server.get("/object_info"))
+    sampler = workflow.node_of(prompt, "MultimodalKSampler")
+    video = workflow.node_of(prompt, "PlayheadVideo")
+    wishes = [
+        (video, "image_prompt", arguments.image_prompt),
+        (video, "audio_prompt", arguments.audio_prompt),
+        (sampler, "seed", arguments.seed),
+        (sampler, "steps", arguments.steps),
+    ]
+    for inputs, name, wish in wishes:
+        if wish is not None:
+            workflow.set_value(prompt, inputs, name, wish)
+    looks_like, sounds_like = (workflow.value(prompt, video, name) for name in ("image_prompt", "audio_prompt"))
+    say(f'Making a picture of "{looks_like}" that sounds like "{sounds_like}" (seed {sampler["seed"]}, {sampler["steps"]} steps) ...')
+    files = run_with_progress(server, prompt)
+    say(f'\nThe picture looks like "{looks_like}". It is a spectrogram, and its sound is like "{sounds_like}":')
+    for kind, path in files:
+        say(f"  {kind:8} {path}")
+    say("The models are small ones that ship with the pack, made in hours on a CPU: expect sketches. Another --seed gives another try.")
+
+
+def run_with_progress(server: Server, prompt: workflow.Prompt) -> list[tuple[str, Path]]:
+    """Print each node's title and seconds as it ends, and the sampler's steps on the way; returns (kind, path) of the saved files."""
+    titles = {node_id: node["_meta"]["title"] for node_id, node in prompt.items()}
+    files: list[tuple[str, Path]] = []
+    running: str | None = None
+    began = start = time.monotonic()
+    for kind, data in server.run(prompt):
+        now = time.monotonic()
+        if kind == "progress" and running and sys.stdout.isatty():
+            print(f"\r  {titles[running]}: {data['value']} of {data['max']}, {now - began:.0f} s ", end="", flush=True)
+        elif kind == "executed":
+            for outputs in (data["output"] or {}).values():
+                files += [(kind_of(item["filename"]), server.output / item["subfolder"] / item["filename"]) for item in outputs if saved(item)]
+        elif kind in ("executing", "execution_success"):
+            if running:
+                say(f"\r  {now - began:6.1f} s  {titles[running]}{' ' * 24}")
+            running, began = data.get("node"), now
+    say(f"  {time.monotonic() - start:6.1f} s  in all")
+    return files
+
+
+def saved(item: object) -> bool:
+    return isinstance(item, dict) and item.get("type") == "output"
+
+
+def kind_of(filename: str) -> str:
+    return {".png": "picture", ".flac": "sound", ".mp4": "video"}.get(Path(filename).suffix, "file")
+
+
+def test(python: Path, pytest_arguments: list[str]) -> int:
+    """The linter, the type checker, the tests on the newest ComfyUI, then nodes and server tests on the oldest that is supported."""
+    newest, floor = comfyui(NEWEST, python), comfyui(FLOOR, python)
+    install_browser()
+    tests = [str(python), "-m", "pytest", "--durations=10"]
+    steps = [
+        ("linter", [str(python), "-m", "ruff", "check", "."], newest),
+        ("type checker", [str(python), "-m", "basedpyright"], newest),
+        (f"tests on ComfyUI {NEWEST}", tests, newest),
+        (f"tests on ComfyUI {FLOOR}", [*tests, "tests/nodes", "tests/comfyui", "-m", "not browser"], floor),
+    ]
+    if pytest_arguments:
+        steps = [(f"pytest on ComfyUI {NEWEST}", [*tests, *pytest_arguments], newest)]
+    failed = []
+    for name, command, comfyui_folder in steps:
+        say(f"\n== {name}")
+        start = time.monotonic()
+        code = subprocess.run(command, cwd=REPO, env={**os.environ, "COMFYUI_PATH": str(comfyui_folder)}).returncode
+        say(f"== {name}: {'passed' if code == 0 else 'FAILED'} in {time.monotonic() - start:.0f} s")
+        failed += [name] if code else []
+    say(f"\nFAILED: {', '.join(failed)}" if failed else "\nEverything passed.")
+    return bool(failed)
+
+
+def install_browser() -> None:
+    """The browser tests drive Debian's chromium; where it is missing and we may, it is installed, else they are skipped and say so."""
+    if shutil.which("chromium"):
+        return
+    if hasattr(os, "geteuid") and os.geteuid() == 0 and shutil.which("apt-get"):
+        say("Installing chromium for the browser tests ...")
+        for command in (["apt-get", "update", "-qq"], ["apt-get", "install", "-y", "-qq", "--no-install-recommends", "chromium"]):
+            subprocess.run(command, check=False, stdout=subprocess.DEVNULL)
+    if not shutil.which("chromium"):
+        say("No chromium here and no right to install it: the browser tests will be skipped. On Debian: apt-get install chromium.")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
