@@ -1,0 +1,211 @@
+"""EmptySpectrogramLatent, MultimodalGuider, AddExpert and MultimodalKSampler as ComfyUI calls them."""
+
+from __future__ import annotations
+
+import importlib
+
+import pytest
+import torch
+
+pytest.importorskip("comfy.samplers", reason="COMFYUI_PATH does not name a ComfyUI folder")
+
+import comfy.sample  # noqa: E402
+import comfy.samplers  # noqa: E402
+import latent_preview  # noqa: E402
+from tiny_models import conditioning, diffusers_unet, native_model  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def nodes(pack):
+    return importlib.import_module(pack.__name__ + ".nodes.sampling")
+
+
+@pytest.fixture(scope="module")
+def unets():
+    return diffusers_unet(1), diffusers_unet(2)
+
+
+@pytest.fixture
+def guider_inputs(unets):
+    """All of MultimodalGuider's inputs at their defaults."""
+    return dict(
+        image_model=native_model(unets[0]),
+        image_positive=conditioning(11),
+        image_negative=conditioning(12),
+        audio_model=native_model(unets[1]),
+        audio_positive=conditioning(13),
+        audio_negative=conditioning(14),
+        image_cfg=10.0,
+        audio_cfg=10.0,
+        t_image=0.9,
+        t_audio=1.0,
+        audio_weight=0.5,
+    )
+
+
+SAMPLING = dict(seed=3, steps=4, sampler_name="ddim", scheduler="ddim_uniform", denoise=1.0)
+
+
+def empty(*shape, **entries):
+    return {"samples": torch.zeros(shape), **entries}
+
+
+@pytest.fixture
+def ksample(nodes, guider_inputs):
+    """MultimodalKSampler's LATENT on an empty canvas; keywords change inputs."""
+
+    def execute(latent_image=None, **changes):
+        latent_image = latent_image or empty(1, 4, 8, 16)
+        with torch.inference_mode():
+            return nodes.MultimodalKSampler.execute(latent_image=latent_image, **guider_inputs | SAMPLING | changes)[0]
+
+    return execute
+
+
+def sample(guider, sampler="ddim", noise_seed=3):
+    latents = torch.zeros(1, 4, 8, 16)
+    sigmas = comfy.samplers.calculate_sigmas(guider.model_patcher.get_model_object("model_sampling"), "ddim_uniform", 4)
+    with torch.inference_mode():
+        noise = comfy.sample.prepare_noise(latents, noise_seed)
+        return guider.sample(noise, latents, comfy.samplers.sampler_object(sampler), sigmas, disable_pbar=True, seed=noise_seed)
+
+
+SOCKETS = {
+    "EmptySpectrogramLatent": ["seconds", "batch_size"],
+    "MultimodalGuider": [
+        *["image_model", "image_positive", "image_negative", "audio_model", "audio_positive", "audio_negative"],
+        *["image_cfg", "audio_cfg", "t_image", "t_audio", "audio_weight"],
+    ],
+    "AddExpert": ["guider", "model", "positive", "negative", "cfg", "t", "weight"],
+}
+SOCKETS["MultimodalKSampler"] = SOCKETS["MultimodalGuider"] + ["latent_image", "seed", "steps", "sampler_name", "scheduler", "denoise"]
+
+
+@pytest.mark.parametrize("node_id", SOCKETS)
+def test_sockets_are_the_promised_ones_in_their_order_and_all_explained(nodes, node_id):
+    schema = {node.GET_SCHEMA().node_id: node.GET_SCHEMA() for node in nodes.NODES}[node_id]
+    schema.validate()
+    assert [socket.id for socket in schema.inputs] == SOCKETS[node_id]
+    assert schema.description and all(socket.tooltip for socket in [*schema.inputs, *schema.outputs])
+
+
+def test_defaults_are_the_papers(nodes):
+    defaults = {socket.id: socket.default for socket in nodes.MultimodalKSampler.GET_SCHEMA().inputs if hasattr(socket, "default")}
+    paper = dict(image_cfg=10.0, audio_cfg=10.0, t_image=0.9, t_audio=1.0, audio_weight=0.5, steps=100)
+    assert defaults == defaults | paper | dict(sampler_name="ddim", scheduler="ddim_uniform", denoise=1.0)
+
+
+@pytest.mark.parametrize(("seconds", "columns"), [(10.24, 128), (10.0, 126), (0.16, 2), (20.48, 256), (10.25, 130)])
+def test_an_empty_canvas_holds_the_sound_in_even_columns(nodes, seconds, columns):
+    latent = nodes.EmptySpectrogramLatent.execute(seconds, 3)[0]
+    assert latent["samples"].shape == (3, 4, 32, columns) and not latent["samples"].any()
+
+
+def test_the_sampler_node_is_the_guider_node_under_a_custom_sampler(nodes, guider_inputs, ksample):
+    guider = nodes.MultimodalGuider.execute(**guider_inputs)[0]
+    assert torch.equal(ksample()["samples"], sample(guider))
+
+
+@pytest.mark.parametrize(("weight", "side"), [(0.0, "image"), (1.0, "audio")])
+@pytest.mark.parametrize(("sampler", "scheduler", "denoise"), [("ddim", "ddim_uniform", 1.0), ("dpm_2", "karras", 0.6)])
+def test_one_side_alone_equals_comfyuis_ksampler(guider_inputs, ksample, weight, side, sampler, scheduler, denoise):
+    latents = torch.randn(2, 4, 8, 16, generator=torch.Generator().manual_seed(9))
+    settings = dict(sampler_name=sampler, scheduler=scheduler, denoise=denoise)
+    joint = ksample({"samples": latents}, audio_weight=weight, t_image=1.0, **settings)["samples"]
+    model, positive, negative = (guider_inputs[f"{side}_{name}"] for name in ("model", "positive", "negative"))
+    with torch.inference_mode():
+        noise = comfy.sample.prepare_noise(latents, 3)
+        alone = comfy.sample.sample(
+            model, noise, 4, 10.0, positive=positive, negative=negative, latent_image=latents, seed=3, disable_pbar=True, **settings
+        )
+    assert torch.equal(joint, alone)
+
+
+def test_the_same_seed_and_graph_give_the_same_bits_twice(ksample):
+    assert torch.equal(ksample()["samples"], ksample()["samples"])
+    assert not torch.equal(ksample()["samples"], ksample(seed=4)["samples"])
+
+
+def test_batch_index_picks_the_noise_of_that_item(ksample):
+    batch = ksample(empty(3, 4, 8, 16))["samples"]
+    second = ksample(empty(1, 4, 8, 16, batch_index=[1]))
+    torch.testing.assert_close(second["samples"], batch[1:2], rtol=1e-3, atol=1e-3)
+    assert second["batch_index"] == [1]
+
+
+def test_a_noise_mask_keeps_what_it_covers(ksample):
+    latents, mask = torch.randn(2, 4, 8, 16), torch.zeros(2, 1, 64, 128)
+    mask[..., 64:] = 1.0
+    result = ksample({"samples": latents, "noise_mask": mask})["samples"]
+    torch.testing.assert_close(result[..., :8], latents[..., :8], rtol=1e-4, atol=1e-4)
+    assert (result[..., 8:] - latents[..., 8:]).abs().mean() > 0.1
+
+
+@pytest.mark.parametrize(
+    ("shape", "ratio"), [((1, 16, 8, 16), 8), ((1, 16, 8, 16), None), ((1, 128, 4, 8), 16)], ids=["Flux", "no ratio", "Flux 2"]
+)
+def test_an_empty_latent_of_another_model_is_repaired(ksample, shape, ratio):
+    result = ksample(empty(*shape, downscale_ratio_spacial=ratio))
+    assert result["samples"].shape == (1, 4, 8, 16) and result["samples"].isfinite().all()
+    assert "downscale_ratio_spacial" not in result
+
+
+def test_a_latent_with_content_of_another_model_is_refused(ksample):
+    with pytest.raises(ValueError, match="MultimodalKSampler: the latents are 1x16x8x16; .*Flux: 16 channels"):
+        ksample({"samples": torch.randn(1, 16, 8, 16)})
+
+
+def test_denoise_0_returns_the_latents(ksample):
+    latents = torch.randn(1, 4, 8, 16)
+    assert torch.equal(ksample({"samples": latents}, denoise=0.0)["samples"], latents)
+
+
+def test_progress_and_preview_follow_every_step(ksample, monkeypatch):
+    prepared, steps = [], []
+
+    def prepare_callback(model, total):
+        prepared.append((model, total))
+        return lambda step, x0, x, total_steps: steps.append((step, x0.shape, total_steps))
+
+    monkeypatch.setattr(latent_preview, "prepare_callback", prepare_callback)
+    ksample()
+    assert [total for _, total in prepared] == [4]
+    assert steps == [(step, (1, 4, 8, 16), 4) for step in range(4)]
+
+
+def test_added_experts_share_the_vote(nodes, guider_inputs, unets):
+    """Three experts that are one model with one prompt are that model."""
+    alone = comfy.samplers.CFGGuider(guider_inputs["image_model"])
+    alone.set_conds(guider_inputs["image_positive"], guider_inputs["image_negative"])
+    alone.set_cfg(10.0)
+    same = guider_inputs | dict(
+        audio_model=native_model(unets[0]), audio_positive=guider_inputs["image_positive"], audio_negative=guider_inputs["image_negative"]
+    )
+    guider = nodes.MultimodalGuider.execute(**same)[0]
+    for weight in (0.5, 3.0):
+        model = native_model(unets[0])
+        guider = nodes.AddExpert.execute(guider, model, same["image_positive"], same["image_negative"], 10.0, 1.0, weight)[0]
+    assert len(guider.experts) == 4
+    torch.testing.assert_close(sample(guider, "euler_cfg_pp"), sample(alone, "euler_cfg_pp"), rtol=1e-3, atol=1e-3)
+
+
+def test_add_expert_does_not_change_the_guider_that_comes_in(nodes, guider_inputs):
+    guider = nodes.MultimodalGuider.execute(**guider_inputs)[0]
+    before = sample(guider)
+    added = nodes.AddExpert.execute(guider, native_model(diffusers_unet(3)), conditioning(15), conditioning(16), 5.0, 0.8, 2.0)[0]
+    assert (sample(added) - before).abs().mean() > 1e-3
+    assert torch.equal(sample(guider), before) and len(guider.experts) == 2
+
+
+def test_an_added_expert_that_always_runs_saves_a_guider_that_never_would(nodes, guider_inputs):
+    guider = nodes.MultimodalGuider.execute(**guider_inputs | dict(t_image=0.0, t_audio=0.0))[0]
+    added = nodes.AddExpert.execute(guider, native_model(diffusers_unet(3)), conditioning(15), conditioning(16), 5.0, 1.0, 1.0)[0]
+    assert sample(added).isfinite().all()
+    with pytest.raises(ValueError, match="MultimodalGuider: no expert takes part"):
+        sample(guider)
+
+
+def test_add_expert_refuses_other_guiders(nodes, guider_inputs):
+    other = comfy.samplers.CFGGuider(guider_inputs["image_model"])
+    with pytest.raises(ValueError, match="AddExpert: guider is a CFGGuider. Connect a MultimodalGuider"):
+        nodes.AddExpert.execute(other, guider_inputs["audio_model"], [], [], 5.0, 1.0, 1.0)
