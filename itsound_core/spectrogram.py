@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -68,8 +67,8 @@ def _mel_to_hz(mel: Tensor) -> Tensor:
     return torch.where(mel < 15.0, 200.0 * mel / 3.0, 1000.0 * torch.exp((mel - 15.0) * (math.log(6.4) / 27.0)))
 
 
-@lru_cache(maxsize=4)
-def _mel_filters_cpu(fmt: SpectrogramFormat) -> Tensor:
+def mel_filters(fmt: SpectrogramFormat = AUFFUSION, device: torch.device | str = "cpu") -> Tensor:
+    """Triangular mel filter bank, Slaney scale and norm, (n_mels, n_fft / 2 + 1), float32."""
     bins = torch.linspace(0.0, fmt.sample_rate / 2, fmt.n_fft // 2 + 1, dtype=torch.float64)
     limits = _hz_to_mel(torch.tensor([fmt.f_min, fmt.f_max], dtype=torch.float64))
     edges = _mel_to_hz(torch.linspace(float(limits[0]), float(limits[1]), fmt.n_mels + 2, dtype=torch.float64))
@@ -77,12 +76,7 @@ def _mel_filters_cpu(fmt: SpectrogramFormat) -> Tensor:
     widths = edges.diff()[:, None]
     triangles = torch.minimum(-ramps[:-2] / widths[:-1], ramps[2:] / widths[1:]).clamp(min=0.0)
     slaney_norm = 2.0 / (edges[2:] - edges[:-2])
-    return (triangles * slaney_norm[:, None]).float()
-
-
-def mel_filters(fmt: SpectrogramFormat = AUFFUSION, device: torch.device | str = "cpu") -> Tensor:
-    """Triangular mel filter bank, Slaney scale and norm, (n_mels, n_fft / 2 + 1), float32."""
-    return _mel_filters_cpu(fmt).to(device)
+    return (triangles * slaney_norm[:, None]).float().to(device)
 
 
 def analysis_window(fmt: SpectrogramFormat = AUFFUSION, device: torch.device | str = "cpu") -> Tensor:
@@ -105,6 +99,32 @@ def stft(waveform: Tensor, fmt: SpectrogramFormat = AUFFUSION) -> Tensor:
     return torch.stft(
         padded, fmt.n_fft, fmt.hop_length, fmt.win_length, analysis_window(fmt, waveform.device), center=False, return_complex=True
     )
+
+
+def istft(spectrum: Tensor, fmt: SpectrogramFormat = AUFFUSION) -> Tensor:
+    """Waveform (B, frames * hop) of a complex spectrum (B, n_fft / 2 + 1, frames): windowed overlap-add, the exact inverse of `stft`.
+
+    torch.istft cannot do this: uncentred, it refuses a window that is zero where the first frame begins.
+    """
+    frames = spectrum.shape[-1]
+    window = analysis_window(fmt, spectrum.device)
+    start = (fmt.n_fft - fmt.win_length) // 2
+    pieces = torch.fft.irfft(spectrum.mT, fmt.n_fft)[..., start : start + fmt.win_length] * window
+    envelope = _overlap_add(window.square().expand(1, frames, -1), fmt)
+    lead = (fmt.win_length - fmt.hop_length) // 2
+    inside = slice(lead, lead + frames * fmt.hop_length)
+    return _overlap_add(pieces, fmt)[:, inside] / envelope[:, inside]
+
+
+def _overlap_add(pieces: Tensor, fmt: SpectrogramFormat) -> Tensor:
+    """Sum of pieces (B, frames, win_length), each a hop after the one before."""
+    batch, frames, length = pieces.shape
+    hops = -(-length // fmt.hop_length)
+    rows = F.pad(pieces, (0, hops * fmt.hop_length - length)).unflatten(-1, (hops, fmt.hop_length))
+    total = pieces.new_zeros(batch, frames + hops - 1, fmt.hop_length)
+    for hop in range(hops):
+        total[:, hop : hop + frames] += rows[:, :, hop]
+    return total.flatten(1)
 
 
 def magnitude(spectrum: Tensor, fmt: SpectrogramFormat = AUFFUSION) -> Tensor:
@@ -143,6 +163,6 @@ def waveform_to_picture(waveform: Tensor, fmt: SpectrogramFormat = AUFFUSION) ->
 
 
 def normalize_peak(waveform: Tensor, fmt: SpectrogramFormat = AUFFUSION) -> Tensor:
-    """Scale each waveform (B, T) so that its largest magnitude is fmt.peak (0.95), as Auffusion's training clips were. Silence stays silence."""
+    """Scale each waveform (B, T) to a largest magnitude of fmt.peak (0.95), as Auffusion's training clips were. Silence stays silence."""
     peak = waveform.abs().amax(dim=-1, keepdim=True)
     return torch.where(peak > 0, waveform * (fmt.peak / peak.clamp(min=torch.finfo(torch.float32).tiny)), waveform)

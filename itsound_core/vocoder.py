@@ -20,7 +20,8 @@ import torch.nn.functional as F
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from .spectrogram import AUFFUSION, SpectrogramFormat
+from .griffin_lim import mel_to_magnitude
+from .spectrogram import AUFFUSION, SpectrogramFormat, istft, stft
 
 RESIDUAL_SLOPE = 0.1
 LAST_SLOPE = 0.01
@@ -180,6 +181,14 @@ class HiFiGAN(nn.Module):
             blocks = self.resblocks[stage * parallel : (stage + 1) * parallel]
             x = torch.stack([block(x) for block in blocks]).mean(0)
         return torch.tanh(self.conv_post(F.leaky_relu(x, LAST_SLOPE)))[:, 0]
+
+
+def impose_magnitude(waveform: Tensor, log_mel: Tensor, fmt: SpectrogramFormat = AUFFUSION) -> Tensor:
+    """Waveform (B, frames x hop) with the magnitude that `log_mel` (B, n_mels, frames) means and the phase of `waveform` (B, frames x hop).
+
+    The official code's third way beside HiFi-GAN and Griffin-Lim: one inverse STFT of the meant magnitude with HiFi-GAN's phase.
+    """
+    return istft(torch.polar(mel_to_magnitude(log_mel.exp(), fmt), stft(waveform, fmt).angle()), fmt)
 
 
 def fold_weight_norm(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
