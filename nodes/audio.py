@@ -1,0 +1,238 @@
+"""Nodes between picture and sound: the spectrogram made audible, a recording made visible, and how well the two agree."""
+
+from __future__ import annotations
+
+import math
+
+import comfy.model_management
+import comfy.utils
+import numpy as np
+import torch
+import torch.nn.functional as F
+from comfy_api.latest import io
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from ..itsound_core.cycle import cycle_consistency
+from ..itsound_core.griffin_lim import griffin_lim
+from ..itsound_core.spectrogram import AUFFUSION, normalize_peak, picture_to_log_mel, picture_to_mel, waveform_to_picture
+from ..itsound_core.vocoder import HiFiGANConfig
+from . import checks
+from .loaders import Vocoder
+
+CATEGORY = "Images that Sound/audio"
+LABEL_HEIGHT = 24
+# A difference of 6 dB is 4 % of the picture's range: shown as it is it could not be seen.
+DIFFERENCE_GAIN = 4.0
+
+
+def sound(waveform: Tensor) -> dict:
+    """AUDIO of a waveform (B, T) at 16 kHz."""
+    return {"waveform": waveform.float().cpu()[:, None], "sample_rate": AUFFUSION.sample_rate}
+
+
+def grays(picture: Tensor) -> Tensor:
+    """IMAGE (B, H, W, 3) of a picture (B, H, W)."""
+    return picture[..., None].repeat(1, 1, 1, 3)
+
+
+class SpectrogramToAudio(io.ComfyNode):
+    """Picture to waveform, by HiFi-GAN or by Griffin-Lim (paper 4.1)."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="SpectrogramToAudio",
+            display_name="Spectrogram to Audio",
+            category=CATEGORY,
+            description="Plays a spectrogram picture: 100 columns are a second, the top row is 8 kHz. With a vocoder the sound is most "
+            "natural; without one Griffin-Lim finds a waveform, slower and a little metallic, for any picture.",
+            search_aliases=["image to sound", "griffin lim", "hifi-gan", "vocoder decode", "sonify"],
+            inputs=[
+                io.Image.Input(
+                    "spectrogram",
+                    tooltip="The spectrogram picture, 256 rows high, 100 columns a second. The mean of its colours is what is played.",
+                ),
+                io.Custom("VOCODER").Input(
+                    "vocoder", optional=True, tooltip="A HiFi-GAN from LoadVocoder. Left open, Griffin-Lim makes the sound."
+                ),
+                io.Int.Input(
+                    "iterations",
+                    default=32,
+                    min=1,
+                    max=1000,
+                    optional=True,
+                    tooltip="Rounds of Griffin-Lim; more come a little closer to the picture. Not used with a vocoder.",
+                ),
+            ],
+            outputs=[io.Audio.Output(display_name="audio", tooltip="The sound: mono, 16 kHz, 160 samples for each column.")],
+        )
+
+    @classmethod
+    def execute(cls, spectrogram, vocoder=None, iterations=32) -> io.NodeOutput:
+        pictures = checks.picture(spectrogram, cls.__name__)
+        steps = iterations if vocoder is None else 1
+        progress = comfy.utils.ProgressBar(len(pictures) * steps)
+
+        def on_step(*_):
+            comfy.model_management.throw_exception_if_processing_interrupted()
+            progress.update(1)
+
+        # One at a time: the memory needed does not grow with the batch, and an item sounds the same alone and in a batch.
+        waveforms = []
+        for picture in pictures.split(1):
+            if vocoder is None:
+                mel = picture_to_mel(picture.to(comfy.model_management.get_torch_device()))
+                waveforms.append(griffin_lim(mel, iterations=iterations, on_step=on_step).cpu())
+            else:
+                waveforms.append(vocode(picture, vocoder).cpu())
+                on_step()
+        return io.NodeOutput(sound(torch.cat(waveforms)))
+
+
+class AudioToSpectrogram(io.ComfyNode):
+    """Waveform to picture (paper 4.1, Auffusion's convention)."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="AudioToSpectrogram",
+            display_name="Audio to Spectrogram",
+            category=CATEGORY,
+            description="Shows a recording as the spectrogram picture that the models know: 256 mel bands up to 8 kHz, 100 columns a "
+            "second. Any rate and number of channels is taken; the result is mono at 16 kHz.",
+            search_aliases=["sound to image", "mel spectrogram", "encode audio"],
+            inputs=[
+                io.Audio.Input("audio", tooltip="The recording, of any sample rate and number of channels; channels are mixed to one."),
+                io.Float.Input(
+                    "seconds",
+                    default=0.0,
+                    min=0.0,
+                    max=3600.0,
+                    step=0.01,
+                    tooltip="Length of the picture: a longer recording is cut, a shorter one followed by silence. 0 takes all of it. "
+                    "10.24 is what the models were trained on.",
+                ),
+                io.Boolean.Input(
+                    "normalize",
+                    default=True,
+                    optional=True,
+                    tooltip="Bring each recording to a peak of 0.95, on which the audio model was trained. Turn it off to compare levels.",
+                ),
+            ],
+            outputs=[io.Image.Output(display_name="spectrogram", tooltip="The gray picture, 256 rows high; silence is black.")],
+        )
+
+    @classmethod
+    def execute(cls, audio, seconds, normalize=True) -> io.NodeOutput:
+        waveform = checks.mono(audio, cls.__name__)
+        frames = AUFFUSION.frames(seconds) if seconds > 0 else -(-waveform.shape[1] // AUFFUSION.hop_length)
+        samples = max(frames, checks.SHORTEST_PICTURE) * AUFFUSION.hop_length
+        waveform = F.pad(waveform, (0, samples - waveform.shape[1]))
+        return io.NodeOutput(grays(waveform_to_picture(normalize_peak(waveform) if normalize else waveform)))
+
+
+class TrimCanvas(io.ComfyNode):
+    """Drops the dark edge that Auffusion leaves, from picture and sound alike (official code: 32 columns, 10.24 s to 9.92 s)."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="TrimCanvas",
+            display_name="Trim Canvas",
+            category=CATEGORY,
+            description="Cuts columns off the right edge of a spectrogram and the matching time off its sound. The audio model was trained "
+            "on clips padded to 10.24 s and leaves a dark edge there.",
+            search_aliases=["crop spectrogram", "cut audio"],
+            inputs=[
+                io.Image.Input("spectrogram", tooltip="The spectrogram picture, 256 rows high, gray or coloured."),
+                io.Audio.Input("audio", tooltip="Its sound, which starts at the picture's left edge."),
+                io.Int.Input("columns", default=32, min=0, max=16384, tooltip="Columns to cut off; 32 are 0.32 s."),
+            ],
+            outputs=[
+                io.Image.Output(display_name="spectrogram", tooltip="The picture without the columns."),
+                io.Audio.Output(display_name="audio", tooltip="The sound as long as the picture, in its own rate and channels."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, spectrogram, audio, columns) -> io.NodeOutput:
+        node = cls.__name__
+        width = checks.picture(spectrogram, node).shape[2]
+        samples, rate = checks.waveform(audio, node)
+        kept = width - columns
+        if kept < checks.SHORTEST_PICTURE:
+            raise ValueError(
+                f"{node}: columns is {columns}, but the spectrogram is {width} columns wide and {checks.SHORTEST_PICTURE} must stay. "
+                f"Set columns to {width - checks.SHORTEST_PICTURE} or less."
+            )
+        length = round(kept * AUFFUSION.hop_length * rate / AUFFUSION.sample_rate)
+        return io.NodeOutput(spectrogram[:, :, :kept], {"waveform": samples[..., :length], "sample_rate": rate})
+
+
+class CycleConsistency(io.ComfyNode):
+    """Re-encodes the waveform and compares it with the spectrogram that was meant (paper Fig. 6, 7)."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="CycleConsistency",
+            display_name="Cycle Consistency",
+            category=CATEGORY,
+            description="Checks that a sound really contains its picture: makes the spectrogram of the sound and compares it with the "
+            "one that was meant. Nothing is normalized.",
+            search_aliases=["compare spectrograms", "round trip", "verify"],
+            inputs=[
+                io.Image.Input("spectrogram", tooltip="The spectrogram that was meant, 256 rows high."),
+                io.Audio.Input("audio", tooltip="The sound made from it."),
+            ],
+            outputs=[
+                io.Image.Output(display_name="comparison", tooltip="Meant, heard, and their difference, one below the other."),
+                io.String.Output(display_name="report", tooltip="Mean difference in decibels and correlation, a line for each item."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, spectrogram, audio) -> io.NodeOutput:
+        node = cls.__name__
+        meant, waveform = checks.pair(checks.picture(spectrogram, node).cpu(), checks.mono(audio, node), node, ("spectrogram", "audio"))
+        # The sound may be shorter than its picture, or have been cut: what is missing counts as silence.
+        waveform = F.pad(waveform, (0, meant.shape[2] * AUFFUSION.hop_length - waveform.shape[1]))
+        cycle = cycle_consistency(meant, waveform)
+        white = AUFFUSION.decibels_per_level * 255 / DIFFERENCE_GAIN
+        rows = {
+            "meant": meant,
+            "heard": cycle.picture,
+            f"difference (white is {white:.0f} dB)": ((cycle.picture - meant).abs() * DIFFERENCE_GAIN).clamp(max=1.0),
+        }
+        comparison = torch.cat([strip for text, pictures in rows.items() for strip in (label(text, pictures), pictures)], dim=1)
+        report = [
+            f"{index}: mean difference {error:.2f} dB, correlation {correlation:.3f}"
+            for index, (error, correlation) in enumerate(zip(cycle.error_db.tolist(), cycle.correlation.tolist(), strict=True))
+        ]
+        return io.NodeOutput(grays(comparison), "\n".join(report))
+
+
+def vocode(picture: Tensor, vocoder: Vocoder) -> Tensor:
+    """Waveform (1, frames x hop) of a picture (1, 256, frames) by a VOCODER, on its device, in float32."""
+    patcher = vocoder.patcher
+    memory = activation_bytes(patcher.model.config, picture.shape[-1])
+    comfy.model_management.load_models_gpu([patcher], memory_required=memory, force_full_load=True)
+    return patcher.model(picture_to_log_mel(picture.to(patcher.load_device)))
+
+
+def activation_bytes(config: HiFiGANConfig, frames: int) -> int:
+    """Memory of a HiFi-GAN's widest stage in float32: the outputs of its residual blocks, their stack, and one block at work."""
+    lengths = [frames * math.prod(config.upsample_rates[: stage + 1]) for stage in range(len(config.upsample_rates))]
+    widest = max(length * config.upsample_initial_channel >> stage + 1 for stage, length in enumerate(lengths))
+    return 4 * widest * (2 * len(config.resblock_kernel_sizes) + 4)
+
+
+def label(text: str, picture: Tensor) -> Tensor:
+    """Strip (B, LABEL_HEIGHT, W) with white text on black, as wide as the picture (B, H, W)."""
+    strip = Image.new("L", (picture.shape[2], LABEL_HEIGHT))
+    ImageDraw.Draw(strip).text((6, 6), text, fill=255)
+    return torch.from_numpy(np.asarray(strip, dtype=np.float32) / 255.0).expand(len(picture), -1, -1)
+
+
+NODES = [SpectrogramToAudio, AudioToSpectrogram, TrimCanvas, CycleConsistency]
