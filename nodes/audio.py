@@ -16,7 +16,7 @@ from torch import Tensor
 from ..itsound_core.cycle import cycle_consistency
 from ..itsound_core.griffin_lim import griffin_lim
 from ..itsound_core.spectrogram import AUFFUSION, normalize_peak, picture_to_log_mel, picture_to_mel, waveform_to_picture
-from ..itsound_core.vocoder import HiFiGANConfig
+from ..itsound_core.vocoder import HiFiGANConfig, impose_magnitude
 from . import checks
 from .loaders import Vocoder
 
@@ -64,12 +64,20 @@ class SpectrogramToAudio(io.ComfyNode):
                     optional=True,
                     tooltip="Rounds of Griffin-Lim; more come a little closer to the picture. Not used with a vocoder.",
                 ),
+                io.Combo.Input(
+                    "magnitude",
+                    options=["vocoder", "picture"],
+                    default="vocoder",
+                    optional=True,
+                    tooltip="With a vocoder: keep its own loudness at each point (vocoder, the most natural), or take only its phase "
+                    "and the loudness from the picture (picture, the best likeness). Not used with Griffin-Lim.",
+                ),
             ],
             outputs=[io.Audio.Output(display_name="audio", tooltip="The sound: mono, 16 kHz, 160 samples for each column.")],
         )
 
     @classmethod
-    def execute(cls, spectrogram, vocoder=None, iterations=32) -> io.NodeOutput:
+    def execute(cls, spectrogram, vocoder=None, iterations=32, magnitude="vocoder") -> io.NodeOutput:
         pictures = checks.picture(spectrogram, cls.__name__)
         steps = iterations if vocoder is None else 1
         progress = comfy.utils.ProgressBar(len(pictures) * steps)
@@ -85,7 +93,7 @@ class SpectrogramToAudio(io.ComfyNode):
                 mel = picture_to_mel(picture.to(comfy.model_management.get_torch_device()))
                 waveforms.append(griffin_lim(mel, iterations=iterations, on_step=on_step).cpu())
             else:
-                waveforms.append(vocode(picture, vocoder).cpu())
+                waveforms.append(vocode(picture, vocoder, keep_magnitude=magnitude == "picture").cpu())
                 on_step()
         return io.NodeOutput(sound(torch.cat(waveforms)))
 
@@ -213,12 +221,14 @@ class CycleConsistency(io.ComfyNode):
         return io.NodeOutput(grays(comparison), "\n".join(report))
 
 
-def vocode(picture: Tensor, vocoder: Vocoder) -> Tensor:
+def vocode(picture: Tensor, vocoder: Vocoder, keep_magnitude: bool) -> Tensor:
     """Waveform (1, frames x hop) of a picture (1, 256, frames) by a VOCODER, on its device, in float32."""
     patcher = vocoder.patcher
     memory = activation_bytes(patcher.model.config, picture.shape[-1])
     comfy.model_management.load_models_gpu([patcher], memory_required=memory, force_full_load=True)
-    return patcher.model(picture_to_log_mel(picture.to(patcher.load_device)))
+    log_mel = picture_to_log_mel(picture.to(patcher.load_device))
+    waveform = patcher.model(log_mel)
+    return impose_magnitude(waveform, log_mel) if keep_magnitude else waveform
 
 
 def activation_bytes(config: HiFiGANConfig, frames: int) -> int:

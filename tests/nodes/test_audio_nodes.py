@@ -159,6 +159,15 @@ class TestSpectrogramToAudio:
         log_mel = picture_to_log_mel(image[..., 0])
         assert torch.allclose(sound["waveform"][:, 0], vocoder.patcher.model(log_mel), atol=1e-5)
 
+    def test_the_vocoders_phase_can_carry_the_pictures_magnitude(self, nodes, vocoder):
+        """The random vocoder's own level is far off; with the picture's magnitude the sound is as loud as it was meant."""
+        image = encode(nodes, audio(tone(0.64)), normalize=False)
+        own, meant = (nodes.SpectrogramToAudio.execute(image, vocoder, magnitude=choice).args[0] for choice in ("vocoder", "picture"))
+        reports = [nodes.CycleConsistency.execute(image, sound).args[1] for sound in (own, meant)]
+        errors = [float(report.split("difference ")[1].split(" dB")[0]) for report in reports]
+        assert meant["waveform"].shape == own["waveform"].shape
+        assert errors[1] < errors[0]
+
     def test_cancelling_stops_griffin_lim_and_the_vocoder(self, nodes, vocoder):
         import comfy.model_management as management
 
