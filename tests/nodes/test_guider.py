@@ -18,7 +18,7 @@ import comfy.sd  # noqa: E402
 import comfy.supported_models  # noqa: E402
 import comfy_extras.nodes_custom_sampler as custom_sampler  # noqa: E402
 import comfy_extras.nodes_easycache as easycache  # noqa: E402
-from comfy.patcher_extension import WrappersMP  # noqa: E402
+from comfy.patcher_extension import CallbacksMP, WrappersMP  # noqa: E402
 from tiny_models import conditioning, diffusers_unet, embeddings, native_model, random_model  # noqa: E402
 
 from itsound_core.composition import Expert, compose  # noqa: E402
@@ -362,6 +362,23 @@ def test_wrappers_of_one_side_do_not_touch_the_other(joint, image_model, audio_m
     assert list(counts["audio"].values()) == [1, 4, 4, 4]
 
 
+def test_both_sides_know_the_schedule(joint, image_model, audio_model):
+    known = {}
+
+    def watched(model, side):
+        def wrapper(executor, *args, **kwargs):
+            known[side] = kwargs.get("transformer_options", args[-1])["sample_sigmas"]
+            return executor(*args, **kwargs)
+
+        model = model.clone()
+        model.add_wrapper(WrappersMP.DIFFUSION_MODEL, wrapper)
+        return model
+
+    sigmas = sigmas_of(image_model)
+    run(joint(watched(image_model, "image"), watched(audio_model, "audio")), sigmas=sigmas)
+    assert torch.equal(known["image"], sigmas) and torch.equal(known["audio"], sigmas)
+
+
 @pytest.mark.parametrize("node", [easycache.EasyCacheNode, easycache.LazyCacheNode])
 def test_the_cores_step_caches_work_on_the_audio_side(joint, audio_model, image_model, node):
     cached = node.execute(audio_model, reuse_threshold=3.0, start_percent=0.0, end_percent=1.0, verbose=False)[0]
@@ -401,6 +418,15 @@ def test_one_model_with_two_prompts_may_take_both_sides(joint, image_model):
     halves = [run(joint(image=image_model, audio=image_model, weight=weight)) for weight in (0.0, 1.0)]
     result = run(guider)
     assert len(calls) == 4 and all(relative(result, half) > 1e-3 for half in halves)
+
+
+def test_each_of_two_clones_gets_its_own_callbacks(joint, image_model):
+    calls = []
+    watched = image_model.clone()
+    watched.add_callback(CallbacksMP.ON_PREPARE_STATE, lambda patcher, timestep, *_: calls.append(float(timestep[0])))
+    sigmas = sigmas_of(image_model)
+    run(joint(image=watched, audio=image_model, image_t=0.7), sigmas=sigmas)
+    assert calls == pytest.approx(sigmas[1:4].tolist())
 
 
 def test_two_clones_with_different_loras_are_refused(joint, image_model):
