@@ -16,6 +16,7 @@ from pathlib import Path
 
 import torch
 from diffusers import DDIMScheduler
+from safetensors.torch import load_file, save_file
 from train_unet import SIDES, build_unet
 
 MODELS = Path(__file__).resolve().parents[2] / "models"
@@ -41,6 +42,10 @@ def export(side: str, data: Path, folder: Path) -> None:
     unet.half().save_pretrained(folder / "unet")
     for name in ("text_encoder", "tokenizer"):
         shutil.copytree(data / f"text-{side}" / name, folder / name, dirs_exist_ok=True)
+    # transformers 5 saves without the prefix that SD 1.5's own file has, and that transformers 4 needs; both read it with the prefix.
+    text = load_file(data / f"text-{side}" / "text_encoder" / "model.safetensors")
+    text = {f"text_model.{key.removeprefix('text_model.')}": value for key, value in text.items()}
+    save_file(text, folder / "text_encoder" / "model.safetensors", metadata={"format": "pt"})
     scheduler = DDIMScheduler(
         beta_start=0.00085,
         beta_end=0.012,
