@@ -27,7 +27,7 @@ import torch
 from comfy.ldm.models.autoencoder import AutoencoderKL
 from torch import Tensor, nn
 
-from .prompt_words import folder_tokenizer
+from .prompt_words import load_tokenizer
 
 MODEL_INDEX = "model_index.json"
 DIFFUSION_FILES = tuple(f"diffusion_pytorch_model{variant}" for variant in (".safetensors", ".fp16.safetensors", ".bin", ".fp16.bin"))
@@ -181,8 +181,7 @@ def load_text_encoder(folder: Path, embedding_directory: list[str] | None = None
     ValueError naming the file, what is wrong with it and what to do.
     """
     config = _text_config(folder / "text_encoder" / "config.json")
-    make_tokenizer = folder_tokenizer(folder / "tokenizer", config["max_position_embeddings"], config["hidden_size"])
-    tokenizer = make_tokenizer()
+    tokenizer = load_tokenizer(folder / "tokenizer", config["max_position_embeddings"], config["hidden_size"], embedding_directory)
     if max(tokenizer.inv_vocab) >= config["vocab_size"]:
         raise ValueError(
             f"{folder / 'tokenizer'} has {max(tokenizer.inv_vocab) + 1} tokens, the text encoder beside it {config['vocab_size']}. "
@@ -202,8 +201,7 @@ def load_text_encoder(folder: Path, embedding_directory: list[str] | None = None
     )
     clip = comfy.sd.CLIP(
         comfy.supported_models_base.ClipTarget(comfy.sd1_clip.SD1Tokenizer, comfy.sd1_clip.SD1ClipModel),
-        embedding_directory=embedding_directory,
-        tokenizer_data={"clip_l_tokenizer_class": make_tokenizer},
+        tokenizer_data={"clip_l_tokenizer_class": lambda **options: tokenizer},
         parameters=comfy.utils.calculate_parameters(weights),
         state_dict=[{"text_projection.weight": torch.eye(config["hidden_size"])} | weights],
         model_options={"clip_l_class": encoder, "dtype": comfy.utils.weight_dtype(weights)},
@@ -270,7 +268,7 @@ def _require_widths(path: Path, widths: Sequence[int]) -> None:
 def _require_types(path: Path, key: str, types: Sequence[Any], known: set[Any]) -> None:
     unknown = [kind for kind in types if kind not in known]
     if unknown:
-        raise ValueError(f"{path}: {key} names {unknown[0]!r}; SD 1.x is built of {', '.join(map(repr, known))}. Choose an SD 1.x model.")
+        raise ValueError(f"{path}: {key} names {unknown[0]!r}; native are {', '.join(sorted(map(repr, known)))}. Choose an SD 1.x model.")
 
 
 def _per_level(value: Any, levels: int) -> list[int]:
@@ -290,9 +288,7 @@ def _unet_config(path: Path) -> dict[str, Any]:
 
     layers = _per_level(config.get("layers_per_block", 2), levels)
     if len(set(layers)) != 1:
-        raise ValueError(
-            f"{path}: layers_per_block is {layers}; ComfyUI names weights by one number for all levels. Choose another model."
-        )
+        raise ValueError(f"{path}: layers_per_block is {layers}; ComfyUI names weights by one number for all levels. Choose another model.")
     depths = _per_level(config.get("transformer_layers_per_block", 1), levels)
     down = [depth * kind.startswith("CrossAttn") for depth, kind in zip(depths, config["down_block_types"], strict=True)]
     up = [depth * kind.startswith("CrossAttn") for depth, kind in zip(depths, reversed(config["up_block_types"]), strict=True)]

@@ -287,9 +287,9 @@ def _naming(node: str, socket: str, name: str) -> Iterator[None]:
 def _load_model(name: str, embedded_folder: Path, options: dict[str, Any], want_clip: bool, want_vae: bool) -> Loaded:
     path = _model_path(name, embedded_folder)
     embeddings = folder_paths.get_folder_paths("embeddings")
-    if path.is_dir() or name == EMBEDDED or name.startswith("diffusers/"):
-        clip = load_text_encoder(path, embeddings) if want_clip else None
-        return Loaded(load_unet(path, options), clip, load_vae(path) if want_vae else None)
+    if name == EMBEDDED or name.startswith("diffusers/"):
+        model = load_unet(path, options)
+        return Loaded(model, load_text_encoder(path, embeddings) if want_clip else None, load_vae(path) if want_vae else None)
     if name.startswith("checkpoints/"):
         model, clip, vae, _ = comfy.sd.load_checkpoint_guess_config(
             str(path), output_vae=want_vae, output_clip=want_clip, embedding_directory=embeddings, model_options=options

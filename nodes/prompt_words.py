@@ -11,8 +11,6 @@ import difflib
 import json
 import logging
 import re
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,24 +27,16 @@ logger = logging.getLogger(__name__)
 class FolderTokenizer(SDTokenizer):
     """The CLIP tokenizer of a diffusers folder, padding with that folder's own padding token."""
 
-    def __init__(
-        self, folder: Path, max_length: int, embedding_size: int, embedding_directory: Any = None, tokenizer_data: Any = None
-    ) -> None:
-        super().__init__(
-            str(folder),
-            max_length=max_length,
-            embedding_size=embedding_size,
-            embedding_directory=embedding_directory,
-            tokenizer_data=tokenizer_data or {},
-        )
+    def __init__(self, folder: Path, max_length: int, embedding_size: int, embedding_directory: list[str] | None = None) -> None:
+        super().__init__(str(folder), max_length=max_length, embedding_size=embedding_size, embedding_directory=embedding_directory)
         self.pad_token = self.tokenizer.pad_token_id
 
 
 class KnownWordsTokenizer(FolderTokenizer):
     """Tokenizes only the words of `tokenizer/words.json`, and logs one warning per prompt for the others."""
 
-    def __init__(self, folder: Path, *args: Any, **kwargs: Any) -> None:
-        super().__init__(folder, *args, **kwargs)
+    def __init__(self, folder: Path, max_length: int, embedding_size: int, embedding_directory: list[str] | None = None) -> None:
+        super().__init__(folder, max_length, embedding_size, embedding_directory)
         self.tokenizer = KnownWords(self.tokenizer, json.loads((folder / WORDS_FILE).read_text(encoding="utf-8")))
 
     def tokenize_with_weights(self, text: str, *args: Any, **kwargs: Any) -> list[list[tuple]]:
@@ -85,12 +75,9 @@ class KnownWords:
         return next((form for form in (word, re.split("['’]", word)[0]) if form == "," or form in self.words), None)
 
 
-def folder_tokenizer(folder: Path, max_length: int, embedding_size: int) -> Callable[..., FolderTokenizer]:
-    """What makes the tokenizer of a folder, as SD1Tokenizer calls it: with `embedding_directory` and `tokenizer_data`.
-
-    Raises ValueError where the folder has no vocabulary.
-    """
+def load_tokenizer(folder: Path, max_length: int, embedding_size: int, embedding_directory: list[str] | None = None) -> FolderTokenizer:
+    """The tokenizer of a folder. Raises ValueError where the folder has no vocabulary."""
     if not (folder / "tokenizer.json").is_file() and not all((folder / name).is_file() for name in ("vocab.json", "merges.txt")):
         raise ValueError(f"{folder} has neither tokenizer.json nor vocab.json with merges.txt. Copy the model's whole folder.")
-    tokenizer = KnownWordsTokenizer if (folder / WORDS_FILE).is_file() else FolderTokenizer
-    return partial(tokenizer, folder, max_length, embedding_size)
+    tokenizer_class = KnownWordsTokenizer if (folder / WORDS_FILE).is_file() else FolderTokenizer
+    return tokenizer_class(folder, max_length, embedding_size, embedding_directory)

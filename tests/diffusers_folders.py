@@ -97,5 +97,5 @@ def write_folder(folder: Path, seed: int = 0, text: dict | None = None, **unet_c
 
 
 def edit_json(path: Path, **changes) -> None:
-    """Change keys of a config; None removes nothing, it is written as null."""
+    """Change keys of a config."""
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))

@@ -20,7 +20,7 @@ def tokenize(pack, tmp_path_factory):
     folder = tmp_path_factory.mktemp("tokenizer")
     write_tokenizer(folder, words_file=True)
     module = importlib.import_module(pack.__name__ + ".nodes.prompt_words")
-    return module.folder_tokenizer(folder, max_length=77, embedding_size=32)().tokenize_with_weights
+    return module.load_tokenizer(folder, max_length=77, embedding_size=32).tokenize_with_weights
 
 
 @pytest.fixture
@@ -106,7 +106,7 @@ def test_a_folder_without_a_word_list_is_tokenized_as_it_is(pack, tmp_path, warn
     write_tokenizer(tmp_path)
     module = importlib.import_module(pack.__name__ + ".nodes.prompt_words")
 
-    rows = module.folder_tokenizer(tmp_path, max_length=77, embedding_size=32)().tokenize_with_weights("a dog z!")
+    rows = module.load_tokenizer(tmp_path, max_length=77, embedding_size=32).tokenize_with_weights("a dog z!")
 
     assert [word for word, _ in content(rows)] == ["a", "dog", "z", "!"]
     assert warnings() == []
