@@ -20,8 +20,9 @@ class MelInversion:
     """Non-negative least squares from mel magnitude (B, n_mels, frames) to linear magnitude (B, n_fft / 2 + 1, frames).
 
     Minimises sum(w (M s - m)^2) over s >= 0 by multiplicative updates (Lee and Seung, NIPS 2000), which keep the shape of their starting
-    point inside each band: 256 bands do not determine 1025 bins. The weights w make the errors relative, so quiet bands count as they do in
-    a log-mel picture; they are relative to what is heard in a band with its neighbours' overlap, because a band cannot be quieter than that.
+    point inside each band: 256 bands do not determine 1025 bins. The weights w make errors relative, so that quiet bands count as they do
+    in a log-mel picture: relative to a band's level with its neighbours' overlap, because no band can be quieter than that. (Relative to m
+    alone, a thin line on black would be dropped for the sake of the black bands beside it.)
     """
 
     def __init__(self, mel: Tensor, fmt: SpectrogramFormat = AUFFUSION) -> None:
@@ -65,8 +66,8 @@ def griffin_lim(
     """Waveform (B, frames * hop) with the mel magnitude (B, n_mels, frames), on the device of `mel`.
 
     Fast Griffin-Lim with momentum (Perraudin, Balazs, Sondergaard, WASPAA 2013). The magnitude is asked for in mel bands only, so each step
-    fits it again from the sound found so far: what a band does not determine follows the phases instead of fighting them. The starting phases
-    come from `seed` and are the same for every item of a batch. Silence gives silence.
+    fits it again from the sound found so far: what a band leaves open follows the phases instead of fighting them. The starting phases come
+    from `seed` and are the same for every item of a batch. Silence gives silence.
     """
     inversion = MelInversion(mel, fmt)
     magnitude = inversion.fit(inversion.start, 10)

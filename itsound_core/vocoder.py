@@ -153,7 +153,7 @@ def _upsampler(channels: int, rate: int, kernel: int) -> nn.ConvTranspose1d:
 
 
 class HiFiGAN(nn.Module):
-    """HiFi-GAN generator: log-mel (B, num_mels, frames) to waveform (B, frames x hop) in -1..1."""
+    """HiFi-GAN generator: log-mel (B, num_mels, frames) to waveform (B, frames * hop) in -1..1."""
 
     def __init__(self, config: HiFiGANConfig) -> None:
         super().__init__()
@@ -173,7 +173,7 @@ class HiFiGAN(nn.Module):
         self.conv_post = nn.Conv1d(widths[-1], 1, EDGE_KERNEL, padding=EDGE_KERNEL // 2)
 
     def forward(self, log_mel: Tensor) -> Tensor:
-        """Waveform (B, frames x hop) in -1..1 for a natural log-mel (B, num_mels, frames), low frequencies in row 0."""
+        """Waveform (B, frames * hop) in -1..1 for a natural log-mel (B, num_mels, frames), low frequencies in row 0."""
         x = self.conv_pre(log_mel)
         parallel = len(self.config.resblock_kernel_sizes)
         for stage, upsample in enumerate(self.ups):
@@ -183,12 +183,12 @@ class HiFiGAN(nn.Module):
         return torch.tanh(self.conv_post(F.leaky_relu(x, LAST_SLOPE)))[:, 0]
 
 
-def impose_magnitude(waveform: Tensor, log_mel: Tensor, fmt: SpectrogramFormat = AUFFUSION) -> Tensor:
-    """Waveform (B, frames x hop) with the magnitude that `log_mel` (B, n_mels, frames) means and the phase of `waveform` (B, frames x hop).
+def replace_magnitude(waveform: Tensor, mel: Tensor, fmt: SpectrogramFormat = AUFFUSION) -> Tensor:
+    """Waveform (B, frames * hop) with the mel magnitude (B, n_mels, frames) that was meant and the phase of `waveform` (B, frames * hop).
 
     The official code's third way beside HiFi-GAN and Griffin-Lim: one inverse STFT of the meant magnitude with HiFi-GAN's phase.
     """
-    return istft(torch.polar(mel_to_magnitude(log_mel.exp(), fmt), stft(waveform, fmt).angle()), fmt)
+    return istft(torch.polar(mel_to_magnitude(mel, fmt), stft(waveform, fmt).angle()), fmt)
 
 
 def fold_weight_norm(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
