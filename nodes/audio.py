@@ -16,7 +16,7 @@ from torch import Tensor
 from ..itsound_core.cycle import cycle_consistency
 from ..itsound_core.griffin_lim import griffin_lim
 from ..itsound_core.spectrogram import AUFFUSION, normalize_peak, picture_to_log_mel, picture_to_mel, waveform_to_picture
-from ..itsound_core.vocoder import HiFiGANConfig, impose_magnitude
+from ..itsound_core.vocoder import HiFiGANConfig, replace_magnitude
 from . import checks
 from .loaders import Vocoder
 
@@ -228,7 +228,7 @@ def vocode(picture: Tensor, vocoder: Vocoder, keep_magnitude: bool) -> Tensor:
     comfy.model_management.load_models_gpu([patcher], memory_required=memory, force_full_load=True)
     log_mel = picture_to_log_mel(picture.to(patcher.load_device))
     waveform = patcher.model(log_mel)
-    return impose_magnitude(waveform, log_mel) if keep_magnitude else waveform
+    return replace_magnitude(waveform, log_mel.exp()) if keep_magnitude else waveform
 
 
 def activation_bytes(config: HiFiGANConfig, frames: int) -> int:
