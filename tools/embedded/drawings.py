@@ -341,7 +341,7 @@ def main() -> None:
     np.save(folder / "drawings.npy", drawings)
     (folder / "drawings.json").write_text("[\n" + ",\n".join(json.dumps(entry) for entry in entries) + "\n]\n")
     NOTICE.parent.mkdir(parents=True, exist_ok=True)
-    NOTICE.write_text(notice(entries, package))
+    NOTICE.write_text(notice([entry for entry in entries if entry["split"] == "train"], package))
 
     for label in NAMES:
         of_class = [index for index, entry in enumerate(entries) if entry["class"] == label]
