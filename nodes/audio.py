@@ -78,7 +78,7 @@ class SpectrogramToAudio(io.ComfyNode):
 
     @classmethod
     def execute(cls, spectrogram, vocoder=None, iterations=32, magnitude="vocoder") -> io.NodeOutput:
-        pictures = checks.picture(spectrogram, cls.__name__)
+        pictures = checks.picture(spectrogram, "SpectrogramToAudio")
         steps = iterations if vocoder is None else 1
         progress = comfy.utils.ProgressBar(len(pictures) * steps)
 
@@ -133,7 +133,7 @@ class AudioToSpectrogram(io.ComfyNode):
 
     @classmethod
     def execute(cls, audio, seconds, normalize=True) -> io.NodeOutput:
-        waveform = checks.mono(audio, cls.__name__)
+        waveform = checks.mono(audio, "AudioToSpectrogram")
         frames = AUFFUSION.frames(seconds) if seconds > 0 else -(-waveform.shape[1] // AUFFUSION.hop_length)
         samples = max(frames, checks.SHORTEST_PICTURE) * AUFFUSION.hop_length
         waveform = F.pad(waveform, (0, samples - waveform.shape[1]))
@@ -165,7 +165,7 @@ class TrimCanvas(io.ComfyNode):
 
     @classmethod
     def execute(cls, spectrogram, audio, columns) -> io.NodeOutput:
-        node = cls.__name__
+        node = "TrimCanvas"
         width = checks.picture(spectrogram, node).shape[2]
         samples, rate = checks.waveform(audio, node)
         kept = width - columns
@@ -202,7 +202,7 @@ class CycleConsistency(io.ComfyNode):
 
     @classmethod
     def execute(cls, spectrogram, audio) -> io.NodeOutput:
-        node = cls.__name__
+        node = "CycleConsistency"
         meant, waveform = checks.pair(checks.picture(spectrogram, node).cpu(), checks.mono(audio, node), node, ("spectrogram", "audio"))
         # The sound may be shorter than its picture, or have been cut: what is missing counts as silence.
         waveform = F.pad(waveform, (0, meant.shape[2] * AUFFUSION.hop_length - waveform.shape[1]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ..itsound_core.colormap import COLORMAPS, apply_colormap, renormalize
-from ..itsound_core.imprint import FITS, imprint
+from ..itsound_core.imprint import FITS, Fit, imprint
 from . import checks
 
 CATEGORY = "Images that Sound/picture"
@@ -44,7 +44,7 @@ class RenormalizeSpectrogram(io.ComfyNode):
 
     @classmethod
     def execute(cls, spectrogram, colormap, stretch=True) -> io.NodeOutput:
-        picture = checks.picture(spectrogram, cls.__name__)
+        picture = checks.picture(spectrogram, "RenormalizeSpectrogram")
         return io.NodeOutput(apply_colormap(renormalize(picture) if stretch else picture, colormap))
 
 
@@ -87,8 +87,8 @@ class ImprintBaseline(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, image, spectrogram, rho, fit=FITS[0]) -> io.NodeOutput:
-        node = cls.__name__
+    def execute(cls, image, spectrogram, rho, fit: Fit = FITS[0]) -> io.NodeOutput:
+        node = "ImprintBaseline"
         picture = checks.picture(spectrogram, node)
         channels, picture = checks.pair(checks.pixels(image, node, "image"), picture, node, ("image", "spectrogram"))
         gray = imprint(channels.movedim(-1, 1).to(picture.device), picture, rho, fit)  # BHWC -> BCHW

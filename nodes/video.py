@@ -79,7 +79,7 @@ class PlayheadVideo(io.ComfyNode):
 
     @classmethod
     def execute(cls, image, audio, fps, image_prompt, audio_prompt) -> io.NodeOutput:
-        node = cls.__name__
+        node = "PlayheadVideo"
         samples, rate = checks.waveform(audio, node)
         pictures, samples = checks.pair(checks.pixels(image, node, "image")[..., :3].cpu(), samples, node, ("image", "audio"))
         if samples.shape[1] > 2:
@@ -99,12 +99,15 @@ class PlayheadVideo(io.ComfyNode):
                 yield frame
                 progress.update(1)
 
-        rate_of_frames = Fraction(fps).limit_denominator(1001)
-        one_after_the_other = samples.movedim(0, 1).flatten(1)
-        told = metadata(image_prompt, audio_prompt)
-        return io.NodeOutput(
-            InputImpl.VideoFromFile(encode_mp4(frames(), pictures.shape[1:3], rate_of_frames, one_after_the_other, rate, told))
+        video = encode_mp4(
+            frames(),
+            size=(height + height % 2, width + width % 2),
+            fps=Fraction(fps).limit_denominator(1001),
+            samples=samples.movedim(0, 1).flatten(1),  # one item after the other
+            rate=rate,
+            metadata=metadata(image_prompt, audio_prompt),
         )
+        return io.NodeOutput(InputImpl.VideoFromFile(video))
 
 
 def metadata(image_prompt: str, audio_prompt: str) -> dict[str, str]:

@@ -133,4 +133,4 @@ def test_cancelling_stops_the_video(nodes):
 )
 def test_bad_input_is_refused_with_node_culprit_and_remedy(nodes, image, audio, message):
     with pytest.raises(ValueError, match="PlayheadVideo: " + message):
-        nodes.PlayheadVideo.execute(image, audio, 5.0, "", "")
+        nodes.PlayheadVideo.PREPARE_CLASS_CLONE(None).execute(image, audio, 5.0, "", "")  # the clone that ComfyUI executes
