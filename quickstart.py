@@ -10,12 +10,13 @@ The first run gets everything it needs (torch is large); later runs start in sec
 
 import sys
 
-if sys.version_info < (3, 10):
-    sys.exit("quickstart.py needs Python 3.10 or later; this is %d.%d. Run it with a newer one, for example python3.12." % sys.version_info[:2])
+if sys.version_info < (3, 10):  # noqa: UP036  (the one line that an older Python reaches)
+    sys.exit(f"quickstart.py needs Python 3.10 or later; this is {sys.version.split()[0]}. Run it with a newer one, as python3.12.")
 
 import argparse
 import os
 import shutil
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -23,6 +24,7 @@ from pathlib import Path
 from tools.quickstart import workflow
 from tools.quickstart.environment import (
     FLOOR,
+    INPUTS,
     NEWEST,
     REPO,
     QuickstartError,
@@ -35,13 +37,14 @@ from tools.quickstart.environment import (
 from tools.quickstart.server import Server, free_port
 
 TEMPLATE = REPO / "workflows" / "images_that_sound_embedded.json"
-INPUTS = REPO / "workflows" / "inputs"
 OUTPUT = REPO / "output"
 DEFAULT_PORT = 8188
+KINDS = {".png": "picture", ".flac": "sound", ".mp4": "video"}
 
 
 def main() -> int:
     arguments = parse_arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the server is stopped then too
     try:
         python = environment()
         if arguments.test is not None:
@@ -84,7 +87,7 @@ def taken_or(port: int) -> int:
 
 def serve(server: Server) -> None:
     say(f"\nComfyUI is open at {server.url}")
-    say("The templates are under Workflow > Browse Templates > images-that-sound. Change a prompt, press Run. Ctrl-C here stops the server.")
+    say("The templates are under Templates > images-that-sound: open one, change a prompt, press Run. Ctrl-C here stops the server.")
     server.wait()
     raise QuickstartError(f"ComfyUI ended by itself. The end of {server.log}:\n{server.log_tail()}")
 
@@ -123,22 +126,15 @@ def run_with_progress(server: Server, prompt: workflow.Prompt) -> list[tuple[str
         if kind == "progress" and running and sys.stdout.isatty():
             print(f"\r  {titles[running]}: {data['value']} of {data['max']}, {now - began:.0f} s ", end="", flush=True)
         elif kind == "executed":
-            for outputs in (data["output"] or {}).values():
-                files += [(kind_of(item["filename"]), server.output / item["subfolder"] / item["filename"]) for item in outputs if saved(item)]
+            saved = [item for items in (data["output"] or {}).values() for item in items if isinstance(item, dict)]
+            paths = [server.output / item["subfolder"] / item["filename"] for item in saved if item.get("type") == "output"]
+            files += [(KINDS.get(path.suffix, "file"), path) for path in paths]
         elif kind in ("executing", "execution_success"):
             if running:
                 say(f"\r  {now - began:6.1f} s  {titles[running]}{' ' * 24}")
             running, began = data.get("node"), now
     say(f"  {time.monotonic() - start:6.1f} s  in all")
     return files
-
-
-def saved(item: object) -> bool:
-    return isinstance(item, dict) and item.get("type") == "output"
-
-
-def kind_of(filename: str) -> str:
-    return {".png": "picture", ".flac": "sound", ".mp4": "video"}.get(Path(filename).suffix, "file")
 
 
 def test(python: Path, pytest_arguments: list[str]) -> int:

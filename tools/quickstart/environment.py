@@ -14,6 +14,7 @@ from pathlib import Path
 
 REPO = Path(__file__).resolve().parent.parent.parent
 PINS = REPO / "requirements-dev.txt"
+INPUTS = REPO / "workflows" / "inputs"  # what the templates load, for the server's input folder
 PACK_NAME = "images-that-sound"
 GIGABYTE = 1e9
 DISK_NEEDED = 12 * GIGABYTE if sys.platform == "linux" else 5 * GIGABYTE  # Linux's torch brings CUDA's libraries

@@ -19,7 +19,7 @@ from typing import IO, Any
 from .environment import QuickstartError, link_pack
 
 HOST = "127.0.0.1"
-START_LIMIT = 300.0
+START_LIMIT = 600.0
 TEXT, CLOSE, PING, PONG = 1, 8, 9, 10
 
 
@@ -150,16 +150,19 @@ class Server:
         return "\n".join(self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
 
     def get(self, path: str) -> Any:
+        return json.loads(self.get_bytes(path))
+
+    def get_bytes(self, path: str) -> bytes:
         return self._request(path, None)
 
     def post(self, path: str, body: dict[str, Any]) -> Any:
-        return self._request(path, json.dumps(body).encode())
+        answer = self._request(path, json.dumps(body).encode())
+        return json.loads(answer) if answer else None
 
-    def _request(self, path: str, body: bytes | None) -> Any:
+    def _request(self, path: str, body: bytes | None) -> bytes:
         request = urllib.request.Request(self.url + path, body, {"Content-Type": "application/json"})
         with urllib.request.urlopen(request, timeout=120) as response:
-            answer = response.read()
-        return json.loads(answer) if answer else None
+            return response.read()
 
     def run(self, prompt: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
         """Queue an API prompt and yield the server's messages about it; ends when it is done.

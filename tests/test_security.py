@@ -1,0 +1,50 @@
+"""What the pack's own code may not do: run text as code, unpickle freely, reach the network, or write files by itself."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+REPO = Path(__file__).resolve().parent.parent
+PACK_CODE = sorted([REPO / "__init__.py", *(REPO / "itsound_core").rglob("*.py"), *(REPO / "nodes").rglob("*.py")])
+ALL_CODE = sorted([*PACK_CODE, REPO / "quickstart.py", *(REPO / "tools").rglob("*.py")])
+
+CODE_FROM_TEXT = {"eval", "exec", "compile", "__import__", "pickle.load", "pickle.loads", "marshal.loads", "os.system"}
+NETWORK_AND_PROCESSES = {"requests", "urllib", "http", "socket", "huggingface_hub", "subprocess"}
+FILE_WRITERS = {"write_text", "write_bytes", "mkdir", "makedirs", "unlink", "rmtree", "rename", "save_file", "tofile"}
+
+
+def calls(path: Path) -> Iterator[tuple[str, ast.Call]]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call):
+            yield ast.unparse(node.func), node
+
+
+def named(path: Path) -> str:
+    return path.relative_to(REPO).as_posix()
+
+
+@pytest.mark.parametrize("path", ALL_CODE, ids=named)
+def test_no_text_is_run_as_code_and_no_pickle_is_read_freely(path: Path) -> None:
+    for name, call in calls(path):
+        assert name not in CODE_FROM_TEXT, f"line {call.lineno}: {name}"
+        if name in ("torch.load", "comfy.utils.load_torch_file"):
+            safe = {"torch.load": "weights_only", "comfy.utils.load_torch_file": "safe_load"}[name]
+            keywords = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
+            assert keywords.get(safe) == "True", f"line {call.lineno}: {name} without {safe}=True"
+
+
+@pytest.mark.parametrize("path", PACK_CODE, ids=named)
+def test_nodes_reach_no_network_start_no_process_and_write_no_file(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        modules += [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
+        assert not {module.split(".")[0] for module in modules} & NETWORK_AND_PROCESSES
+    for name, call in calls(path):
+        assert name.split(".")[-1] not in FILE_WRITERS, f"line {call.lineno}: {name}"
+        if name == "open":
+            mode = [*call.args[1:2], *(keyword.value for keyword in call.keywords if keyword.arg == "mode")]
+            assert all(ast.unparse(argument).strip("'\"") in ("r", "rb") for argument in mode), f"line {call.lineno}: opened for writing"
