@@ -8,6 +8,7 @@ import platform
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tarfile
 import tempfile
 from pathlib import Path
@@ -53,7 +54,7 @@ def environment() -> Path:
     Its folder is named by a hash of the pins, the Python version and the platform, so a change of either makes a new one. A marker is
     written last: an installation that was interrupted is never taken for a whole one.
     """
-    key = "\n".join([PINS.read_text(encoding="utf-8"), sys.version, platform.platform()])
+    key = "\n".join([PINS.read_text(encoding="utf-8"), sys.version, sysconfig.get_platform()])
     folder = cache_folder() / f"env-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
     python = folder / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
     complete = folder / "complete"
