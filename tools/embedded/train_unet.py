@@ -172,6 +172,9 @@ def main() -> None:
     snr = alphas / (1.0 - alphas)
     # Min-SNR weighting (Hang et al. 2023) by drawing low-noise steps seldom rather than by counting them little: no step is wasted.
     density = (MIN_SNR_GAMMA / snr).clamp(0.1, 1.0)
+    # What a canvas shows, and so what the prompt has to say, is decided where the noise is strong and errors of the noise estimate are
+    # small in number but large in the picture: half-way between a loss on the noise (1) and one on the picture (1 / snr).
+    weight = snr.rsqrt()
     full = windows.latents.shape[-1]
     print(f"{sum(p.numel() for p in unet.parameters()) / 1e6:.2f} M parameters, {len(windows.latents)} canvases", flush=True)
 
@@ -193,7 +196,8 @@ def main() -> None:
             noise = torch.randn(latent.shape, generator=generator)
             alpha = alphas[timestep].view(-1, 1, 1, 1)
             noisy = alpha.sqrt() * latent + (1.0 - alpha).sqrt() * noise
-            loss = F.mse_loss(unet(noisy, timestep, text).sample, noise)
+            squares = (unet(noisy, timestep, text).sample - noise).square().mean(dim=(1, 2, 3))
+            loss = (weight[timestep] * squares).mean()
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(unet.parameters(), 1.0)
