@@ -357,7 +357,7 @@ def _choose_vae(name: str, image: Loaded, audio: Loaded) -> comfy.sd.VAE:
             raise ValueError("LoadDualUNets: neither model has a VAE. Choose vae_name (a file in models/vae; SD 1.5's fits both).")
         return vae
     with _naming("LoadDualUNets", "vae_name", name):
-        weights, metadata = comfy.utils.load_torch_file(str(_path("vae", name)), return_metadata=True)
+        weights, metadata = comfy.utils.load_torch_file(str(_path("vae", name)), safe_load=True, return_metadata=True)
         vae = comfy.sd.VAE(sd=weights, metadata=metadata)
         vae.throw_exception_if_invalid()
         if vae.latent_channels != LATENT_CHANNELS:
