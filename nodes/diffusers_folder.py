@@ -128,7 +128,8 @@ class Multiple(Fraction):
     def __mul__(self, width: int) -> int:
         return int(super().__mul__(width))
 
-    __rmul__ = __mul__
+    def __rmul__(self, width: int) -> int:
+        return self * width
 
 
 class TextModel(comfy.clip_model.CLIPTextModel):

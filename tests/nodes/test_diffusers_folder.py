@@ -277,7 +277,9 @@ REFUSED = {
 
 
 def load_all(loader, folder):
-    loader.load_unet(folder), loader.load_text_encoder(folder), loader.load_vae(folder)
+    loader.load_unet(folder)
+    loader.load_text_encoder(folder)
+    loader.load_vae(folder)
 
 
 @pytest.mark.parametrize(("config", "changes", "message"), REFUSED.values(), ids=REFUSED)

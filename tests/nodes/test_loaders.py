@@ -140,6 +140,20 @@ def test_a_folder_copied_in_while_the_server_runs_is_offered(loaders, models):
     assert "diffusers/new" in options(loaders.LoadDualUNets, "image_model_name")
 
 
+def test_the_embedded_models_load_and_know_every_preset_word(loaders, caplog):
+    presets = importlib.import_module(loaders.__package__.removesuffix("nodes") + "itsound_core.presets")
+
+    loaded = load(loaders, image="embedded", audio="embedded")
+    (vocoder,) = loaders.LoadVocoder.execute(vocoder_name="embedded").args
+    for clip, prompts in ((loaded.image_clip, presets.EMBEDDED_IMAGE_PROMPTS), (loaded.audio_clip, presets.EMBEDDED_AUDIO_PROMPTS)):
+        for prompt in prompts:
+            clip.tokenize(prompt)
+
+    assert loaded.vae.decode(torch.zeros(1, 4, 32, 128)).shape == (1, 256, 1024, 3)
+    assert vocoder.patcher.model(torch.zeros(1, 256, 4)).shape == (1, 640)
+    assert "unknown" not in caplog.text
+
+
 def test_two_diffusers_folders(loaders, models):
     loaded = load(loaders)
 
