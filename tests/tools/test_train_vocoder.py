@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from itsound_core.spectrogram import picture_to_log_mel, waveform_to_mel
+from itsound_core.spectrogram import log_mel_to_picture, picture_to_log_mel, waveform_to_mel
 from itsound_core.vocoder import load_vocoder
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tools" / "embedded"))
@@ -33,3 +33,17 @@ def test_a_picture_brighter_than_full_scale_is_brought_down_and_others_are_left_
     white = picture_to_log_mel(torch.ones(1, 256, 64))
     level = (train_vocoder.reachable(white) - quiet.mean()).mean()
     assert abs(level - math.log(train_vocoder.FULL_SCALE_RMS / 0.2)) < 1.0
+
+
+def test_the_starting_filterbank_sounds_where_the_picture_is_bright_and_is_silent_where_it_is_black():
+    vocoder = train_vocoder.trainable(train_vocoder.SHAPE)
+    train_vocoder.start_as_filterbank(vocoder)
+    picture = torch.zeros(1, 256, 64)
+    picture[:, 100:108, 32:] = 0.7
+    with torch.inference_mode():
+        waveform = vocoder(picture_to_log_mel(picture))
+    encoded = log_mel_to_picture(train_vocoder.log_mel_of(waveform))[0]
+    assert waveform[:, : 160 * 25].abs().max() < 1e-4
+    bright, others = encoded[100:108, 40:60].mean(), encoded[:80, 40:60].mean()
+    assert 0.5 < bright < 0.9
+    assert others < 0.3
