@@ -7,7 +7,7 @@ import comfy.model_patcher
 import comfy.supported_models
 import comfy.utils
 import torch
-from diffusers import UNet2DConditionModel
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
 CONTEXT = 32
 
@@ -53,7 +53,7 @@ def native_model(unet: UNet2DConditionModel) -> comfy.model_patcher.ModelPatcher
     return patcher
 
 
-def random_model(model_class=comfy.supported_models.SD15, **config) -> comfy.model_patcher.ModelPatcher:
+def random_model(model_class: type = comfy.supported_models.SD15, **config) -> comfy.model_patcher.ModelPatcher:
     """A random float32 MODEL on the CPU of any class that ComfyUI supports; `config` changes UNET_CONFIG."""
     model = model_class({**UNET_CONFIG, "dtype": torch.float32, **config}).get_model({})
     cpu = torch.device("cpu")
