@@ -256,7 +256,10 @@ def train(data: Path, steps: int, seed: int) -> None:
 
 
 def export(data: Path, target: Path) -> None:
-    """Write config.json and vocoder.safetensors (fp16) from the averaged weights of the checkpoint."""
+    """Write config.json and vocoder.safetensors from the averaged weights of the checkpoint.
+
+    In fp16, but for the layers that hold the exponential: rounded, they would make silence as loud as -50 dB.
+    """
     state = torch.load(data / "vocoder" / "checkpoint.pt", weights_only=True)
     vocoder = trainable(state["shape"])
     vocoder.load_state_dict(state["average"])
@@ -264,8 +267,9 @@ def export(data: Path, target: Path) -> None:
     weights["conv_pre.weight"], weights["conv_pre.bias"] = vocoder.conv_pre.folded()
     target.mkdir(parents=True, exist_ok=True)
     (target / "config.json").write_text(json.dumps(state["shape"], indent=2) + "\n")
-    halves = {key: tensor.detach().half().contiguous() for key, tensor in weights.items()}
-    safetensors.torch.save_file(halves, target / "vocoder.safetensors")
+    exact = ("conv_pre.bias", "ups.0.", "resblocks.")
+    stored = {key: (tensor if key.startswith(exact) else tensor.half()).detach().contiguous() for key, tensor in weights.items()}
+    safetensors.torch.save_file(stored, target / "vocoder.safetensors")
     print(f"{sum(tensor.numel() for tensor in weights.values())} parameters after {state['step']} steps -> {target}")
 
 
