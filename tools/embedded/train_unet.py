@@ -1,7 +1,7 @@
 """Train one of the two embedded UNets on the linear latent code, within a budget of wall-clock minutes on one CPU core.
 
     python tools/embedded/train_unet.py --side image --typical 10 --data data --minutes 80
-    python tools/embedded/train_unet.py --side audio --data data --minutes 50
+    python tools/embedded/train_unet.py --side audio --data data --minutes 60
 
 Needs data/latent_code.npz, data/text-<side>/embeddings.pt and data/{pictures,sounds}/train.npy; writes data/unet-<side>/checkpoint.pt every
 five minutes and data/unet-<side>/log.csv. Noise prediction on SD 1.5's schedule, 10 % empty prompts.
@@ -29,7 +29,7 @@ from torch import Tensor
 SIDES = {"image": "pictures", "audio": "sounds"}
 WIDTHS = {"image": (32, 64, 128), "audio": (32, 64, 96)}
 TRAINING_STEPS = 1000
-MIN_SNR_GAMMA = 5.0
+SNR_GAMMA = 1.0
 
 
 def build_unet(widths: tuple[int, ...], text_width: int = 128) -> UNet2DConditionModel:
@@ -171,7 +171,7 @@ def main() -> None:
     alphas = alphas_cumprod()
     snr = alphas / (1.0 - alphas)
     # Min-SNR weighting (Hang et al. 2023) by drawing low-noise steps seldom rather than by counting them little: no step is wasted.
-    density = (MIN_SNR_GAMMA / snr).clamp(0.1, 1.0)
+    density = (SNR_GAMMA / snr).clamp(0.1, 1.0)
     # What a canvas shows, and so what the prompt has to say, is decided where the noise is strong and errors of the noise estimate are
     # small in number but large in the picture: half-way between a loss on the noise (1) and one on the picture (1 / snr).
     weight = snr.rsqrt()
