@@ -33,11 +33,11 @@ MODELS = Path(__file__).resolve().parents[2] / "models"
 
 # (until this share of the budget, side of the crop, crops a step, decoder levels run). Pixels are first read off the features at a quarter
 # and at half of the resolution, where a step is cheap; wide crops come last: group norms then see statistics as of whole canvases.
-STAGES = [(0.10, 64, 8, 1), (0.35, 64, 8, 2), (0.75, 64, 4, 4), (0.93, 128, 1, 4), (1.00, 256, 1, 4)]
+STAGES = [(0.10, 64, 8, 1), (0.30, 64, 8, 2), (0.52, 64, 4, 4), (0.72, 128, 1, 4), (1.00, 256, 1, 4)]
 SOUND_SHARE = 0.4
 LATENT_NOISE = 0.1  # largest deviation of the noise on a scaled latent; diffusion's samples are not exact codes either
 LEARNING_RATE = 3e-3
-EMA_DECAY = 0.998
+EMA_DECAY = 0.99
 
 
 def build_vae() -> AutoencoderKL:
