@@ -84,7 +84,8 @@ def compose(drawing: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, 
     """A canvas, uint8 [256, 1024], and its description."""
     canvas = np.zeros((HEIGHT, WIDTH), np.float32)
     if gradient := rng.random() < GRADIENT:
-        canvas += np.linspace(*rng.uniform(0, 0.3, 2), HEIGHT, dtype=np.float32)[:, None]
+        top, bottom = rng.uniform(0, 0.3, 2)
+        canvas += np.linspace(top, bottom, HEIGHT, dtype=np.float32)[:, None]
     drawing = cropped(drawing)
     if rng.random() < 0.5:
         drawing = drawing[:, :, ::-1]

@@ -62,8 +62,8 @@ class LatentCode:
 
     def encode(self, picture: np.ndarray | Tensor) -> Tensor:
         """Picture (B, H, W), uint8 or float 0..1 -> scaled latents (B, 4, H/8, W/8)."""
-        picture = torch.as_tensor(picture)
-        pixels = picture.float() / 255.0 if picture.dtype == torch.uint8 else picture.float()
+        values = torch.as_tensor(picture)
+        pixels = values.float() / 255.0 if values.dtype == torch.uint8 else values.float()
         return F.conv2d(pixels.unsqueeze(1) - self.center, self.analysis, stride=PATCH)
 
     def decode(self, latent: Tensor) -> Tensor:

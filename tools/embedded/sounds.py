@@ -385,7 +385,7 @@ def room(wave: np.ndarray, rng: Random) -> np.ndarray:
 def tilt(wave: np.ndarray, rng: Random) -> np.ndarray:
     """First-order shelf around 1 kHz: the lows up or down by at most 6 dB."""
     pole = np.exp(-2 * np.pi * 1000 / RATE)
-    return wave + (10 ** (rng.uniform(-6, 6) / 20) - 1) * lfilter([1 - pole], [1, -pole], wave)
+    return wave + (10 ** (rng.uniform(-6, 6) / 20) - 1) * np.asarray(lfilter([1 - pole], [1, -pole], wave))
 
 
 def make_clip(packages: Path, label: str, source: Source, rng: Random) -> np.ndarray:
