@@ -99,13 +99,12 @@ def write_code(vae: AutoencoderKL, code: LatentCode, energy: Tensor, pedestal: f
 
 @torch.no_grad()
 def initialise_decoder(vae: AutoencoderKL) -> None:
-    """Residual branches start at zero, the input at unit deviation, and the three equal output channels stay equal under training."""
+    """Residual branches start at zero, and the input at unit deviation."""
     vae.post_quant_conv.weight[:, :, 0, 0] = torch.eye(CHANNELS) * SCALING
     vae.post_quant_conv.bias.zero_()
     for module in vae.decoder.modules():
         if hasattr(module, "conv2"):
             nn.init.zeros_(module.conv2.weight)
-    vae.decoder.conv_out.weight[:] = vae.decoder.conv_out.weight[:1]
     nn.init.zeros_(vae.decoder.conv_out.bias)
 
 
@@ -268,9 +267,13 @@ def latent_energy(data: Path, code: LatentCode, count: int = 200) -> Tensor:
     return torch.cat(latents).square().mean(dim=(0, 2, 3))
 
 
+@torch.no_grad()
 def load_averaged(data: Path) -> AutoencoderKL:
+    """The averaged weights of the checkpoint. Training sees the first channel only; here the other two become its copies: gray."""
     vae = build_vae()
     vae.load_state_dict(torch.load(data / "vae" / "checkpoint.pt", weights_only=True)["averaged"])
+    for parameter in vae.decoder.conv_out.parameters():
+        parameter[1:] = parameter[:1]
     return vae.eval()
 
 
