@@ -49,7 +49,9 @@ def main() -> int:
         python = environment()
         if arguments.test is not None:
             return test(python, arguments.test)
-        port = free_port(DEFAULT_PORT) if arguments.port is None else taken_or(arguments.port)
+        port = free_port(arguments.port or DEFAULT_PORT)
+        if arguments.port not in (None, port):
+            raise QuickstartError(f"port {arguments.port} is in use. Name another, or leave --port out and a free one is taken.")
         options = () if has_accelerator(python) else ("--cpu",)
         server = Server(python, comfyui(NEWEST, python), cache_folder() / "server", OUTPUT, port, options)
         shutil.copytree(INPUTS, server.base / "input", dirs_exist_ok=True)
@@ -77,12 +79,6 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--port", type=int, help=f"the server's port; {DEFAULT_PORT}, or a free one where that is taken")
     parser.add_argument("--test", nargs=argparse.REMAINDER, metavar="...", help="run the whole suite, or pytest with these arguments")
     return parser.parse_args()
-
-
-def taken_or(port: int) -> int:
-    if free_port(port) != port:
-        raise QuickstartError(f"port {port} is in use. Name another with --port, or leave --port out and a free one is taken.")
-    return port
 
 
 def serve(server: Server) -> None:

@@ -13,7 +13,7 @@ class PromptPair(NamedTuple):
 
 
 class Twin(NamedTuple):
-    """A pair of the paper's and the nearest thing that the embedded models know; `exact` is False where they know only something related."""
+    """A pair of the paper's and the nearest thing that the embedded models know; `exact` is False where that is only something related."""
 
     paper: PromptPair
     embedded: PromptPair

@@ -25,7 +25,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         pytest.skip("COMFYUI_PATH does not name a ComfyUI folder; `python3 quickstart.py --test` provides one")
     base = tmp_path_factory.mktemp("comfyui")
     shutil.copytree(environment.INPUTS, base / "input", dirs_exist_ok=True)
-    with Server(Path(sys.executable), Path(comfyui), base, base / "output", options=("--cpu",)) as running:
+    with Server(Path(sys.executable), Path(comfyui), base, base / "output", options=("--cpu", "--disable-api-nodes")) as running:
         yield running
 
 
