@@ -53,8 +53,9 @@ def main() -> int:
         if arguments.port not in (None, port):
             raise QuickstartError(f"port {arguments.port} is in use. Name another, or leave --port out and a free one is taken.")
         options = () if has_accelerator(python) else ("--cpu",)
-        server = Server(python, comfyui(NEWEST, python), cache_folder() / "server", OUTPUT, port, options)
-        shutil.copytree(INPUTS, server.base / "input", dirs_exist_ok=True)
+        base = cache_folder() / ("serve" if arguments.serve else "run")  # apart, because a running server locks its data base
+        server = Server(python, comfyui(NEWEST, python), base, OUTPUT, port, options)
+        shutil.copytree(INPUTS, base / "input", dirs_exist_ok=True)
         say(f"Starting ComfyUI {'on the CPU' if options else 'on the GPU'} ...")
         with server:
             if arguments.serve:
@@ -84,6 +85,7 @@ def parse_arguments() -> argparse.Namespace:
 def serve(server: Server) -> None:
     say(f"\nComfyUI is open at {server.url}")
     say("The templates are under Templates > images-that-sound: open one, change a prompt, press Run. Ctrl-C here stops the server.")
+    say(f"Models of your own go into {server.base / 'models'}; what is saved goes into {server.output}.")
     server.wait()
     raise QuickstartError(f"ComfyUI ended by itself. The end of {server.log}:\n{server.log_tail()}")
 
