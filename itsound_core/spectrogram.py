@@ -110,20 +110,18 @@ def istft(spectrum: Tensor, fmt: SpectrogramFormat = AUFFUSION) -> Tensor:
     window = analysis_window(fmt, spectrum.device)
     start = (fmt.n_fft - fmt.win_length) // 2
     pieces = torch.fft.irfft(spectrum.mT, fmt.n_fft)[..., start : start + fmt.win_length] * window
-    envelope = _overlap_add(window.square().expand(1, frames, -1), fmt)
     lead = (fmt.win_length - fmt.hop_length) // 2
     inside = slice(lead, lead + frames * fmt.hop_length)
-    return _overlap_add(pieces, fmt)[:, inside] / envelope[:, inside]
+    envelope = _overlap_add(window.square()[None, None], frames, fmt)
+    return _overlap_add(pieces, frames, fmt)[:, inside] / envelope[:, inside]
 
 
-def _overlap_add(pieces: Tensor, fmt: SpectrogramFormat) -> Tensor:
-    """Sum of pieces (B, frames, win_length), each a hop after the one before."""
-    batch, frames, length = pieces.shape
-    hops = -(-length // fmt.hop_length)
-    rows = F.pad(pieces, (0, hops * fmt.hop_length - length)).unflatten(-1, (hops, fmt.hop_length))
-    total = pieces.new_zeros(batch, frames + hops - 1, fmt.hop_length)
-    for hop in range(hops):
-        total[:, hop : hop + frames] += rows[:, :, hop]
+def _overlap_add(pieces: Tensor, frames: int, fmt: SpectrogramFormat) -> Tensor:
+    """Sum of pieces (B, frames or 1, win_length), each a hop after the one before."""
+    parts = pieces.split(fmt.hop_length, dim=-1)
+    total = pieces.new_zeros(pieces.shape[0], frames + len(parts) - 1, fmt.hop_length)
+    for hop, part in enumerate(parts):
+        total[:, hop : hop + frames, : part.shape[-1]] += part
     return total.flatten(1)
 
 

@@ -46,7 +46,7 @@ def test_a_drawing_comes_back_with_its_thin_line(drawing):
     assert cycle.picture[0, 60, 75:95].mean() == pytest.approx(0.6, abs=0.08)
 
 
-def test_momentum_and_refitting_pay(chord):
+def test_iterations_and_momentum_pay(chord):
     picture = waveform_to_picture(chord)
 
     def error(**options):
