@@ -37,7 +37,7 @@ def evaluate(pictures: np.ndarray, folder: Path, count: int) -> dict[str, list[t
     }
     results: dict[str, list[tuple[float, float, float]]] = {name: [] for name in methods}
     for i in np.linspace(0, len(pictures) - 1, count).astype(int):
-        picture = torch.from_numpy(pictures[i : i + 1]).float() / 255
+        picture = torch.from_numpy(pictures[i : i + 1].astype(np.float32)) / 255
         audible = log_mel_to_picture(reachable(picture_to_log_mel(picture)))
         for name, method in methods.items():
             start = time.perf_counter()
