@@ -4,7 +4,8 @@
 
 From every icon set of `@iconify/json` under a permissive licence: names of the fourteen classes, filled shapes only, near-duplicates
 removed. Writes `<data>/pictures/drawings.npy` (uint8 [N, 2, 256, 256]: gray level and alpha, centred, bright ink), `drawings.json`
-(one entry a drawing) and `models/embedded-image/NOTICE.md` (set, author, licence). With `--sheets`, also a contact sheet a class.
+(one entry a drawing; the same file beside this script records what the shipped models learned from) and
+`models/embedded-image/NOTICE.md` (set, author, licence). With `--sheets`, also a contact sheet a class.
 
 The split is by *family*: sets that redraw one another stand together, and a family lies on one side for all classes. `heldout` is
 frozen: no generator and no choice of settings may look at it; it exists for the judge of the results.
@@ -339,7 +340,8 @@ def main() -> None:
     folder = options.data / "pictures"
     folder.mkdir(parents=True, exist_ok=True)
     np.save(folder / "drawings.npy", drawings)
-    (folder / "drawings.json").write_text("[\n" + ",\n".join(json.dumps(entry) for entry in entries) + "\n]\n")
+    for manifest in (folder / "drawings.json", Path(__file__).with_suffix(".json")):
+        manifest.write_text("[\n" + ",\n".join(json.dumps(entry) for entry in entries) + "\n]\n")
     NOTICE.parent.mkdir(parents=True, exist_ok=True)
     NOTICE.write_text(notice([entry for entry in entries if entry["split"] == "train"], package))
 

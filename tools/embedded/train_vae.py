@@ -1,6 +1,6 @@
 """Build the embedded VAE's encoder, train its decoder within a budget of wall-clock minutes on one CPU core, and export both.
 
-    python tools/embedded/train_vae.py --data data --minutes 75 [--resume]
+    python tools/embedded/train_vae.py --data data --minutes 50 [--resume]
     python tools/embedded/train_vae.py --data data --export      # the averaged weights, fp16, to models/embedded-{image,audio}/vae
     python tools/embedded/train_vae.py --data data --evaluate    # reconstruction of the development set
 
@@ -306,7 +306,7 @@ def evaluate(data: Path, split: str, count: int) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("data"))
-    parser.add_argument("--minutes", type=float, default=75)
+    parser.add_argument("--minutes", type=float, default=50)
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--export", action="store_true")
