@@ -83,7 +83,7 @@ def _without_zero_padding(fmt: SpectrogramFormat, device: torch.device) -> tuple
 
 def griffin_lim(
     mel: Tensor,
-    iterations: int = 32,
+    iterations: int = 48,
     seed: int = 0,
     fmt: SpectrogramFormat = AUFFUSION,
     momentum: float = 0.99,
