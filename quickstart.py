@@ -119,17 +119,18 @@ def run_with_progress(server: Server, prompt: workflow.Prompt) -> list[tuple[str
     files: list[tuple[str, Path]] = []
     running: str | None = None
     began = start = time.monotonic()
+    clear_line = "\r\033[K" if sys.stdout.isatty() else ""
     for kind, data in server.run(prompt):
         now = time.monotonic()
-        if kind == "progress" and running and sys.stdout.isatty():
-            print(f"\r  {titles[running]}: {data['value']} of {data['max']}, {now - began:.0f} s ", end="", flush=True)
+        if kind == "progress" and running and clear_line:
+            print(f"{clear_line}  {now - began:6.1f} s  {titles[running]}: {data['value']} of {data['max']}", end="", flush=True)
         elif kind == "executed":
             saved = [item for items in (data["output"] or {}).values() for item in items if isinstance(item, dict)]
             paths = [server.output / item["subfolder"] / item["filename"] for item in saved if item.get("type") == "output"]
             files += [(KINDS.get(path.suffix, "file"), path) for path in paths]
         elif kind in ("executing", "execution_success"):
             if running:
-                say(f"\r  {now - began:6.1f} s  {titles[running]}{' ' * 24}")
+                say(f"{clear_line}  {now - began:6.1f} s  {titles[running]}")
             running, began = data.get("node"), now
     say(f"  {time.monotonic() - start:6.1f} s  in all")
     return files

