@@ -15,7 +15,7 @@ import shutil
 from pathlib import Path
 
 import torch
-from diffusers import DDIMScheduler
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from safetensors.torch import load_file, save_file
 from train_unet import SIDES, build_unet
 

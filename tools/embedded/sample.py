@@ -19,7 +19,8 @@ from pathlib import Path
 
 import soundfile
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from latent_code import LatentCode
 from PIL import Image
 from prompts import SUBJECTS
@@ -75,7 +76,7 @@ def decode(latents: Tensor, code: LatentCode | None) -> Tensor:
     if code is not None:
         return code.decode(latents)
     vae = AutoencoderKL.from_pretrained(FOLDERS["image"], subfolder="vae", torch_dtype=torch.float32).eval()
-    pixels = torch.cat([vae.decode(latent[None] / vae.config["scaling_factor"]).sample for latent in latents])
+    pixels = torch.cat([vae.decode(latent[None] / vae.config["scaling_factor"], return_dict=False)[0] for latent in latents])
     return (pixels.mean(dim=1) / 2 + 0.5).clamp(0, 1)
 
 

@@ -102,7 +102,7 @@ def main() -> None:
         return tokens(["" if t == len(labels) else draw_prompt(args.side, labels[t], rng) for t in targets]), targets
 
     def logits(ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        ended = ids.eq(encoder.config.eos_token_id)
+        ended = ids.eq(len(tokenizer) - 1)  # the end token, which is also the padding
         return head(encoder(ids).last_hidden_state[ended]), ended
 
     for step in range(args.steps):

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import UNet2DConditionModel
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from latent_code import LatentCode
 from torch import Tensor
 
@@ -205,7 +205,8 @@ def main() -> None:
             step += 1
             decay = min(0.999, (1.0 + step) / (20.0 + step))
             with torch.no_grad():
-                torch._foreach_lerp_(list(average.parameters()), list(unet.parameters()), 1.0 - decay)
+                for mean, parameter in zip(average.parameters(), unet.parameters(), strict=True):
+                    mean.lerp_(parameter, 1.0 - decay)
 
             losses.append(loss.item())
             if seconds - logged > 30.0:
