@@ -58,7 +58,7 @@ class SpectrogramToAudio(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "iterations",
-                    default=32,
+                    default=48,
                     min=1,
                     max=1000,
                     optional=True,
