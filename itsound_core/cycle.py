@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .spectrogram import AUFFUSION, SpectrogramFormat, waveform_to_picture
+from .spectrogram import AUFFUSION, SpectrogramFormat, picture_to_mel, waveform_to_mel, waveform_to_picture
 
 
 @dataclass(frozen=True)
@@ -44,3 +44,16 @@ def cycle_consistency(picture: Tensor, waveform: Tensor, fmt: SpectrogramFormat 
         band_error_db=decibels.mean(-1),
         correlation=(meant_deviation * encoded_deviation).sum((-2, -1)) / norms.clamp(min=torch.finfo(torch.float32).tiny),
     )
+
+
+def level_db(picture: Tensor, waveform: Tensor, fmt: SpectrogramFormat = AUFFUSION) -> Tensor:
+    """How much louder (+) or quieter (-) waveforms (B, T) are than pictures (B, n_mels, frames) mean them, (B,), decibels.
+
+    The gain that fits the mel magnitudes best in the least-squares sense; 0 where either is silent.
+    """
+    heard = waveform_to_mel(waveform, fmt)
+    frames = min(picture.shape[-1], heard.shape[-1])
+    meant, heard = picture_to_mel(picture[..., :frames].float(), fmt), heard[..., :frames]
+    silent = (picture.amax((-2, -1)) <= 0) | (waveform.abs().amax(-1) <= 0)
+    gain = (meant * heard).sum((-2, -1)) / heard.square().sum((-2, -1)).clamp(min=torch.finfo(torch.float32).tiny)
+    return torch.where(silent, torch.zeros_like(gain), -20.0 * gain.clamp(min=torch.finfo(torch.float32).tiny).log10())

@@ -164,3 +164,11 @@ def normalize_peak(waveform: Tensor, fmt: SpectrogramFormat = AUFFUSION) -> Tens
     """Scale each waveform (B, T) to a largest magnitude of fmt.peak (0.95), as Auffusion's training clips were. Silence stays silence."""
     peak = waveform.abs().amax(dim=-1, keepdim=True)
     return torch.where(peak > 0, waveform * (fmt.peak / peak.clamp(min=torch.finfo(torch.float32).tiny)), waveform)
+
+
+def limit_peak(waveform: Tensor, fmt: SpectrogramFormat = AUFFUSION) -> Tensor:
+    """Turn each waveform (B, T) that goes beyond full scale down to a peak of fmt.peak (0.95); others stay as they are.
+
+    A bright picture means a sound louder than -1..1 can hold, and files and players would clip it.
+    """
+    return torch.where(waveform.abs().amax(dim=-1, keepdim=True) > 1.0, normalize_peak(waveform, fmt), waveform)

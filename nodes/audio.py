@@ -13,9 +13,9 @@ from comfy_api.latest import io
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from ..itsound_core.cycle import cycle_consistency
+from ..itsound_core.cycle import cycle_consistency, level_db
 from ..itsound_core.griffin_lim import griffin_lim
-from ..itsound_core.spectrogram import AUFFUSION, normalize_peak, picture_to_log_mel, picture_to_mel, waveform_to_picture
+from ..itsound_core.spectrogram import AUFFUSION, limit_peak, normalize_peak, picture_to_log_mel, picture_to_mel, waveform_to_picture
 from ..itsound_core.vocoder import HiFiGANConfig, replace_magnitude
 from . import checks
 from .loaders import Vocoder
@@ -24,6 +24,8 @@ CATEGORY = "Images that Sound/audio"
 LABEL_HEIGHT = 24
 # A difference of 6 dB is 4 % of the picture's range: shown as it is it could not be seen.
 DIFFERENCE_GAIN = 4.0
+# Smaller differences of level are within what Griffin-Lim leaves.
+AUDIBLE_LEVEL_DB = 0.5
 
 
 def sound(waveform: Tensor) -> dict:
@@ -73,11 +75,17 @@ class SpectrogramToAudio(io.ComfyNode):
                     "and the loudness from the picture (picture, the best likeness). Not used with Griffin-Lim.",
                 ),
             ],
-            outputs=[io.Audio.Output(display_name="audio", tooltip="The sound: mono, 16 kHz, 160 samples for each column.")],
+            outputs=[
+                io.Audio.Output(
+                    display_name="audio",
+                    tooltip="The sound: mono, 16 kHz, 160 samples for each column. Where the picture is brighter than a sound can be loud, "
+                    "it is turned down to a peak of 0.95, so that nothing clips.",
+                )
+            ],
         )
 
     @classmethod
-    def execute(cls, spectrogram, vocoder=None, iterations=32, magnitude="vocoder") -> io.NodeOutput:
+    def execute(cls, spectrogram, vocoder=None, iterations=48, magnitude="vocoder") -> io.NodeOutput:
         pictures = checks.picture(spectrogram, "SpectrogramToAudio")
         steps = iterations if vocoder is None else 1
         progress = comfy.utils.ProgressBar(len(pictures) * steps)
@@ -95,7 +103,7 @@ class SpectrogramToAudio(io.ComfyNode):
             else:
                 waveforms.append(vocode(picture, vocoder, keep_magnitude=magnitude == "picture").cpu())
                 on_step()
-        return io.NodeOutput(sound(torch.cat(waveforms)))
+        return io.NodeOutput(sound(limit_peak(torch.cat(waveforms))))
 
 
 class AudioToSpectrogram(io.ComfyNode):
@@ -188,7 +196,7 @@ class CycleConsistency(io.ComfyNode):
             display_name="Cycle Consistency",
             category=CATEGORY,
             description="Checks that a sound really contains its picture: makes the spectrogram of the sound and compares it with the "
-            "one that was meant. Nothing is normalized.",
+            "one that was meant, as loud as it is and, where its level differs, at the picture's level.",
             search_aliases=["compare spectrograms", "round trip", "verify"],
             inputs=[
                 io.Image.Input("spectrogram", tooltip="The spectrogram that was meant, 256 rows high."),
@@ -207,17 +215,23 @@ class CycleConsistency(io.ComfyNode):
         # The sound may be shorter than its picture, or have been cut: what is missing counts as silence.
         waveform = F.pad(waveform, (0, meant.shape[2] * AUFFUSION.hop_length - waveform.shape[1]))
         cycle = cycle_consistency(meant, waveform)
+        levels = level_db(meant, waveform)
+        shown = torch.where(levels.abs() > AUDIBLE_LEVEL_DB, levels, 0.0)
+        levelled = cycle_consistency(meant, waveform * (10.0 ** (-shown / 20.0))[:, None])
         white = AUFFUSION.decibels_per_level * 255 / DIFFERENCE_GAIN
         rows = {
             "meant": meant,
-            "heard": cycle.picture,
-            f"difference (white is {white:.0f} dB)": ((cycle.picture - meant).abs() * DIFFERENCE_GAIN).clamp(max=1.0),
+            "heard" + (", at the picture's level" if shown.any() else ""): levelled.picture,
+            f"difference (white is {white:.0f} dB)": ((levelled.picture - meant).abs() * DIFFERENCE_GAIN).clamp(max=1.0),
         }
         comparison = torch.cat([strip for text, pictures in rows.items() for strip in (label(text, pictures), pictures)], dim=1)
-        report = [
-            f"{index}: mean difference {error:.2f} dB, correlation {correlation:.3f}"
-            for index, (error, correlation) in enumerate(zip(cycle.error_db.tolist(), cycle.correlation.tolist(), strict=True))
-        ]
+        report = []
+        for index, level in enumerate(shown.tolist()):
+            line = f"{index}: mean difference {cycle.error_db[index]:.2f} dB, correlation {cycle.correlation[index]:.3f}"
+            if level:
+                line += f"; {abs(level):.1f} dB {'louder' if level > 0 else 'quieter'} than the picture, at its level "
+                line += f"{levelled.error_db[index]:.2f} dB, correlation {levelled.correlation[index]:.3f}"
+            report.append(line)
         return io.NodeOutput(grays(comparison), "\n".join(report))
 
 

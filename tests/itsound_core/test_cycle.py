@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from itsound_core.cycle import cycle_consistency
+from itsound_core.cycle import cycle_consistency, level_db
 from itsound_core.spectrogram import AUFFUSION, waveform_to_picture
 
 NOISE = 0.1 * torch.randn(2, 8000, generator=torch.Generator().manual_seed(0))
@@ -45,3 +45,15 @@ def test_frames_that_both_have_are_compared():
     assert cycle.picture.shape == (2, 256, 30)
     assert cycle.error_db.tolist() == [0.0, 0.0]
     assert AUFFUSION.hop_length * 50 == NOISE.shape[1]
+
+
+def test_the_level_is_the_gain_between_sound_and_picture() -> None:
+    picture = waveform_to_picture(NOISE)
+    assert level_db(picture, NOISE / 2).tolist() == pytest.approx([-6.02] * len(NOISE), abs=0.05)
+    assert level_db(picture, NOISE).tolist() == pytest.approx([0.0] * len(NOISE), abs=0.01)
+
+
+def test_silence_has_no_level() -> None:
+    silence = torch.zeros(1, 8000)
+    assert level_db(torch.zeros(1, 256, 50), NOISE[:1, :8000]).tolist() == [0.0]
+    assert level_db(torch.full((1, 256, 50), 0.5), silence).tolist() == [0.0]

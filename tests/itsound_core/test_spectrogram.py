@@ -8,6 +8,7 @@ import torch
 from itsound_core.spectrogram import (
     AUFFUSION,
     istft,
+    limit_peak,
     mel_filters,
     normalize_peak,
     picture_to_log_mel,
@@ -76,3 +77,11 @@ def test_normalize_peak_lifts_sound_and_leaves_silence():
 def test_too_short_a_waveform_is_refused_with_its_length():
     with pytest.raises(ValueError, match="944 samples.*0.059 s"):
         waveform_to_picture(torch.zeros(1, 944))
+
+
+def test_only_what_goes_beyond_full_scale_is_turned_down(noise):
+    quiet = 0.5 * normalize_peak(noise)
+    limited = limit_peak(torch.cat([quiet, 10.0 * noise]))
+    assert torch.equal(limited[:2], quiet)
+    assert limited[2:].abs().amax(-1).tolist() == pytest.approx([0.95, 0.95])
+    assert limit_peak(torch.zeros(1, 100)).eq(0).all()

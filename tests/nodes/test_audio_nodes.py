@@ -173,6 +173,15 @@ class TestSpectrogramToAudio:
         assert meant["waveform"].shape == own["waveform"].shape
         assert errors[1] < errors[0]
 
+    def test_a_picture_brighter_than_full_scale_is_turned_down_and_the_cycle_check_says_by_how_much(self, nodes):
+        image = encode(nodes, audio(tone(0.64)), normalize=False)
+        bright = torch.where(image > 0, image + 0.15, image).clamp(max=1.0)
+        dim, loud = (nodes.SpectrogramToAudio.execute(picture).args[0] for picture in (image, bright))
+        assert dim["waveform"].abs().max() < 0.9
+        assert loud["waveform"].abs().max() == pytest.approx(0.95)
+        _, report = nodes.CycleConsistency.execute(bright, loud).args
+        assert "quieter than the picture, at its level" in report
+
     def test_cancelling_stops_griffin_lim_and_the_vocoder(self, nodes, vocoder):
         import comfy.model_management as management
 
