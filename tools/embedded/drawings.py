@@ -263,7 +263,7 @@ def rasterise(svg: str) -> tuple[np.ndarray, np.ndarray] | None:
         gray = 0.2 + 0.8 * np.clip((luma - low) / (high - low), 0, 1)
         gray **= min(1, np.log(0.65) / np.log(min(np.median(gray[ink]), 0.99)))
     bright = gray * alpha > 0.4
-    if np.max(distance_transform_edt(np.pad(bright, 1))) < MIN_THICKNESS * np.sqrt(bright.sum()):
+    if np.asarray(distance_transform_edt(np.pad(bright, 1))).max() < MIN_THICKNESS * np.sqrt(bright.sum()):
         return None
     return np.round(gray * 255).astype(np.uint8), np.round(alpha * 255).astype(np.uint8)
 
