@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import pickle
@@ -267,9 +268,11 @@ def _vocoder_folder(name: str) -> Path:
     return _folder_path(key, folder) / "vocoder" if key == "diffusers" else _folder_path(key, folder)
 
 
-def _stamp(path: Path) -> list[tuple[str, int, int]]:
+def _stamp(path: Path) -> str:
+    """A digest, because ComfyUI writes it into the metadata of saved files, where nobody's folders belong."""
     files = sorted(path.rglob("*")) if path.is_dir() else [path]
-    return [(str(file), file.stat().st_mtime_ns, file.stat().st_size) for file in files if file.is_file()]
+    state = [(str(file), file.stat().st_mtime_ns, file.stat().st_size) for file in files if file.is_file()]
+    return hashlib.sha256(repr(state).encode()).hexdigest()
 
 
 # Models ------------------------------------------------------------------------------------------------------------------------------

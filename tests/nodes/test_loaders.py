@@ -187,6 +187,7 @@ def test_a_replaced_file_changes_the_fingerprint(loaders, models):
     names = {"image_model_name": "diffusers/picture", "audio_model_name": "diffusers/author/sound"}
     before = loaders.LoadDualUNets.fingerprint_inputs(**names)
     assert before == loaders.LoadDualUNets.fingerprint_inputs(**names)
+    assert str(models) not in str(before), "saved files carry the fingerprint"
 
     os.utime(models / "diffusers" / "author" / "sound" / "unet" / "diffusion_pytorch_model.safetensors", (1, 1))
 
@@ -339,6 +340,7 @@ def test_a_vocoder_for_80_mels_is_refused(loaders, models):
 def test_a_replaced_vocoder_changes_the_fingerprint(loaders, models):
     write_vocoder(loaders, models / "vocoders" / "mine")
     before = loaders.LoadVocoder.fingerprint_inputs(vocoder_name="vocoders/mine")
+    assert str(models) not in str(before), "saved files carry the fingerprint"
 
     os.utime(models / "vocoders" / "mine" / "vocoder.safetensors", (1, 1))
 
