@@ -167,7 +167,8 @@ def install_browser() -> None:
     if hasattr(os, "geteuid") and os.geteuid() == 0 and shutil.which("apt-get"):
         say("Installing chromium for the browser tests ...")
         for command in (["apt-get", "update", "-qq"], ["apt-get", "install", "-y", "-qq", "--no-install-recommends", "chromium"]):
-            subprocess.run(command, check=False, stdout=subprocess.DEVNULL)
+            quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+            subprocess.run(command, check=False, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env=quiet)
     if not shutil.which("chromium"):
         say("No chromium here and no right to install it: the browser tests will be skipped. On Debian: apt-get install chromium.")
 
