@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from .griffin_lim import mel_to_magnitude
 from .spectrogram import AUFFUSION, SpectrogramFormat, istft, stft
+from .weights import require_fit, shapes_of
 
 RESIDUAL_SLOPE = 0.1
 LAST_SLOPE = 0.01
@@ -250,10 +251,6 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
     return checkpoint["generator"]
 
 
-def _briefly(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-
-
 def load_vocoder(folder: Path | str, fmt: SpectrogramFormat = AUFFUSION) -> HiFiGAN:
     """HiFi-GAN of a folder with config.json and vocoder.safetensors or vocoder.pt, in float32 on the CPU, in eval mode.
 
@@ -269,17 +266,6 @@ def load_vocoder(folder: Path | str, fmt: SpectrogramFormat = AUFFUSION) -> HiFi
 
     with torch.device("meta"):
         vocoder = HiFiGAN(config)
-    expected = {key: tuple(tensor.shape) for key, tensor in vocoder.state_dict().items()}
-    found = {key: tuple(tensor.shape) for key, tensor in weights.items()}
-    complaints = {
-        "missing": [key for key in expected if key not in found],
-        "unknown": [key for key in found if key not in expected],
-        "of another shape": [
-            f"{key} {found[key]} instead of {expected[key]}" for key in expected if key in found and found[key] != expected[key]
-        ],
-    }
-    if any(complaints.values()):
-        details = "; ".join(f"{what}: {_briefly(names)}" for what, names in complaints.items() if names)
-        raise ValueError(f"{path} does not fit the {CONFIG_FILE} beside it ({details}). Both must come from the same vocoder.")
+    require_fit(path, shapes_of(weights), shapes_of(vocoder.state_dict()))
     vocoder.load_state_dict(weights, assign=True)
     return vocoder.eval().requires_grad_(False)

@@ -27,6 +27,7 @@ import torch
 from comfy.ldm.models.autoencoder import AutoencoderKL
 from torch import Tensor, nn
 
+from ..itsound_core.weights import require_fit, shapes_of
 from .prompt_words import load_tokenizer
 
 MODEL_INDEX = "model_index.json"
@@ -165,7 +166,7 @@ def load_unet(
     native_names = comfy.utils.unet_to_diffusers(model_config.unet_config)
     weights = {native_names.get(name, name): tensor for name, tensor in weights.items()}
     model = model_config.get_model(weights)
-    _require_fit(weights, model.diffusion_model, path)
+    require_fit(path, shapes_of(weights), _shapes(model.diffusion_model))
 
     patcher_class = comfy.model_patcher.ModelPatcher if disable_dynamic else comfy.model_patcher.CoreModelPatcher
     patcher = patcher_class(model, load_device=load_device, offload_device=management.unet_offload_device())
@@ -190,7 +191,7 @@ def load_text_encoder(folder: Path, embedding_directory: list[str] | None = None
         )
     path, weights = _read_weights(folder / "text_encoder", TEXT_ENCODER_FILES, "a text encoder")
     weights = {_native_text_name(name): tensor for name, tensor in weights.items() if not name.endswith("position_ids")}
-    _require_fit(weights, TextModel(config, torch.float32, "meta", nn), path, optional={"text_projection.weight"})
+    require_fit(path, shapes_of(weights), _shapes(TextModel(config, torch.float32, "meta", nn)), optional={"text_projection.weight"})
 
     encoder = partial(
         comfy.sd1_clip.SDClipModel,
@@ -218,7 +219,7 @@ def load_vae(folder: Path) -> comfy.sd.VAE:
     path, weights = _read_weights(folder / "vae", DIFFUSION_FILES, "a VAE")
     weights = dict(_native_vae_weight(name, tensor) for name, tensor in weights.items())
     with torch.device("meta"):
-        _require_fit(weights, AutoencoderKL(**params), path)
+        require_fit(path, shapes_of(weights), _shapes(AutoencoderKL(**params)))
     vae = comfy.sd.VAE(sd=weights, config={"params": params})
     vae.patcher.cached_patcher_init = (_vae_patcher, (folder,))
     return vae
@@ -394,7 +395,7 @@ def _read_weights(folder: Path, names: Sequence[str], kind: str) -> tuple[Path, 
 
 
 def _shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:
-    shapes = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+    shapes = shapes_of(module.state_dict())
     for name, layer in module.named_modules():
         # under dynamic VRAM these layers have no tensors before their file is read
         if isinstance(layer, nn.Linear):
@@ -402,23 +403,6 @@ def _shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:
             if layer.bias is not None or getattr(layer, "comfy_need_lazy_init_bias", False):
                 shapes[f"{name}.bias"] = (layer.out_features,)
     return shapes
-
-
-def _require_fit(weights: Mapping[str, Tensor], module: nn.Module, path: Path, optional: frozenset[str] | set[str] = frozenset()) -> None:
-    """Every weight of the module in the file, none besides, all of the shape that the config gives; else ValueError."""
-    expected = _shapes(module)
-    complaints = {
-        "missing": sorted(expected.keys() - weights.keys() - optional),
-        "unknown": sorted(weights.keys() - expected.keys()),
-        "of another shape": [
-            f"{name} {tuple(tensor.shape)} instead of {expected[name]}"
-            for name, tensor in weights.items()
-            if name in expected and tuple(tensor.shape) != expected[name]
-        ],
-    }
-    if any(complaints.values()):
-        details = "; ".join(f"{len(names)} {what} ({names[0]})" for what, names in complaints.items() if names)
-        raise ValueError(f"{path} does not fit the config.json beside it: {details}. Both must come from the same model.")
 
 
 def _native_text_name(name: str) -> str:
