@@ -57,3 +57,8 @@ def level_db(picture: Tensor, waveform: Tensor, fmt: SpectrogramFormat = AUFFUSI
     silent = (picture.amax((-2, -1)) <= 0) | (waveform.abs().amax(-1) <= 0)
     gain = (meant * heard).sum((-2, -1)) / heard.square().sum((-2, -1)).clamp(min=torch.finfo(torch.float32).tiny)
     return torch.where(silent, torch.zeros_like(gain), -20.0 * gain.clamp(min=torch.finfo(torch.float32).tiny).log10())
+
+
+def change_level(waveform: Tensor, decibels: Tensor) -> Tensor:
+    """Waveforms (B, T) made louder (+) or quieter (-) by decibels (B,)."""
+    return waveform * (10.0 ** (decibels / 20.0))[:, None]

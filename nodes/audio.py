@@ -13,7 +13,8 @@ from comfy_api.latest import io
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from ..itsound_core.cycle import cycle_consistency, level_db
+from ..itsound_core.colormap import apply_colormap
+from ..itsound_core.cycle import change_level, cycle_consistency, level_db
 from ..itsound_core.griffin_lim import griffin_lim
 from ..itsound_core.spectrogram import AUFFUSION, limit_peak, normalize_peak, picture_to_log_mel, picture_to_mel, waveform_to_picture
 from ..itsound_core.vocoder import HiFiGANConfig, replace_magnitude
@@ -31,11 +32,6 @@ AUDIBLE_LEVEL_DB = 0.5
 def sound(waveform: Tensor) -> dict:
     """AUDIO of a waveform (B, T) at 16 kHz."""
     return {"waveform": waveform.float().cpu()[:, None], "sample_rate": AUFFUSION.sample_rate}
-
-
-def grays(picture: Tensor) -> Tensor:
-    """IMAGE (B, H, W, 3) of a picture (B, H, W)."""
-    return picture[..., None].repeat(1, 1, 1, 3)
 
 
 class SpectrogramToAudio(io.ComfyNode):
@@ -145,7 +141,7 @@ class AudioToSpectrogram(io.ComfyNode):
         frames = AUFFUSION.frames(seconds) if seconds > 0 else -(-waveform.shape[1] // AUFFUSION.hop_length)
         samples = max(frames, checks.SHORTEST_PICTURE) * AUFFUSION.hop_length
         waveform = F.pad(waveform, (0, samples - waveform.shape[1]))
-        return io.NodeOutput(grays(waveform_to_picture(normalize_peak(waveform) if normalize else waveform)))
+        return io.NodeOutput(apply_colormap(waveform_to_picture(normalize_peak(waveform) if normalize else waveform), "gray"))
 
 
 class TrimCanvas(io.ComfyNode):
@@ -217,7 +213,7 @@ class CycleConsistency(io.ComfyNode):
         cycle = cycle_consistency(meant, waveform)
         levels = level_db(meant, waveform)
         shown = torch.where(levels.abs() > AUDIBLE_LEVEL_DB, levels, 0.0)
-        levelled = cycle_consistency(meant, waveform * (10.0 ** (-shown / 20.0))[:, None])
+        levelled = cycle_consistency(meant, change_level(waveform, -shown)) if shown.any() else cycle
         white = AUFFUSION.decibels_per_level * 255 / DIFFERENCE_GAIN
         rows = {
             "meant": meant,
@@ -232,7 +228,7 @@ class CycleConsistency(io.ComfyNode):
                 line += f"; {abs(level):.1f} dB {'louder' if level > 0 else 'quieter'} than the picture, at its level "
                 line += f"{levelled.error_db[index]:.2f} dB, correlation {levelled.correlation[index]:.3f}"
             report.append(line)
-        return io.NodeOutput(grays(comparison), "\n".join(report))
+        return io.NodeOutput(apply_colormap(comparison, "gray"), "\n".join(report))
 
 
 def vocode(picture: Tensor, vocoder: Vocoder, keep_magnitude: bool) -> Tensor:

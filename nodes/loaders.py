@@ -182,7 +182,8 @@ class LoadVocoder(io.ComfyNode):
             display_name="Load Vocoder",
             category="Images that Sound/loaders",
             description="Loads a HiFi-GAN that turns spectrograms into sound. It must be trained on this spectrogram: 256 mel bins, "
-            "160 samples a column at 16 kHz, as Auffusion's is. 'embedded' comes with this pack.",
+            "160 samples a column at 16 kHz, as Auffusion's is. 'embedded' comes with this pack; it is rough, and "
+            "Griffin-Lim, without any vocoder, comes closer.",
             search_aliases=["hifi-gan", "hifigan", "auffusion vocoder", "spectrogram to sound"],
             inputs=[
                 io.Combo.Input(

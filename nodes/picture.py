@@ -92,7 +92,7 @@ class ImprintBaseline(io.ComfyNode):
         picture = checks.picture(spectrogram, node)
         channels, picture = checks.pair(checks.pixels(image, node, "image"), picture, node, ("image", "spectrogram"))
         gray = imprint(channels.movedim(-1, 1).to(picture.device), picture, rho, fit)  # BHWC -> BCHW
-        return io.NodeOutput(gray[..., None].repeat(1, 1, 1, 3))
+        return io.NodeOutput(apply_colormap(gray, "gray"))
 
 
 NODES = [RenormalizeSpectrogram, ImprintBaseline]
