@@ -244,13 +244,18 @@ def square_svg(icon: dict, defaults: dict) -> str:
     )
 
 
+def render(svg: str) -> np.ndarray:
+    """RGB, not premultiplied, and alpha in [0, 1], float32 [256, 256, 4]."""
+    png = resvg_py.svg_to_bytes(svg_string=svg, width=SIZE, height=SIZE, skip_system_fonts=True)
+    return np.asarray(Image.open(io.BytesIO(bytes(png))).convert("RGBA"), dtype=np.float32) / 255
+
+
 def rasterise(svg: str) -> tuple[np.ndarray, np.ndarray] | None:
     """Gray level and alpha, both uint8 [256, 256], or None for an empty or outlined drawing.
 
     A one-colour glyph becomes white; a coloured drawing keeps its luma, stretched and brightened so that it shows on black.
     """
-    png = resvg_py.svg_to_bytes(svg_string=svg, width=SIZE, height=SIZE, skip_system_fonts=True)
-    rgba = np.asarray(Image.open(io.BytesIO(bytes(png))).convert("RGBA"), dtype=np.float32) / 255
+    rgba = render(svg)
     alpha = rgba[..., 3]
     ink = alpha > 0.5
     if ink.mean() < 0.05:

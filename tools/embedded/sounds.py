@@ -11,7 +11,7 @@ built again. Every source's licence is read from its own file and anything but M
 Writes `<data>/sounds/{train,dev,heldout}.npy` (uint8 pictures, N x 256 x 1024), `..._waves.npy` (int16, N x 163840) and `....json`
 (class, source and seed of each clip), where clip i is of class i mod 14; and the attribution, `models/embedded-audio/NOTICE.md`.
 The development split shares the training sources with other seeds; the held-out split has sources of its own, except for the classes in
-SINGLE_SOURCE, where only the seeds differ.
+SINGLE_SOURCE, where only the seeds differ. `pairs.npy` and `.json` are two clips of the training split at once, for prompts of two things.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from itertools import combinations
 from math import gcd
 from pathlib import Path
 
@@ -32,6 +33,7 @@ import numpy as np
 import soundfile
 import tinysoundfont
 import torch
+from prompts import PLUS
 from scipy.signal import fftconvolve, lfilter, resample_poly
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -426,6 +428,30 @@ def build(data: Path, split: str, per_class: int, seed: int) -> None:
     manifest.write_text(json.dumps(entries, indent=0) + "\n")
 
 
+def build_pairs(data: Path, each: int, seed: int) -> None:
+    """Mixes of two training clips of different classes at like loudness, `each` times every pair of classes."""
+    folder = data / "sounds"
+    manifest = folder / "pairs.json"
+    if manifest.exists():
+        return
+    rng = np.random.default_rng((seed, len(SPLITS)))
+    waves = np.load(folder / "train_waves.npy", mmap_mode="r")
+    labels = list(combinations(CLASSES, 2)) * each
+    pictures = np.lib.format.open_memmap(folder / "pairs.npy", "w+", np.uint8, (len(labels), AUFFUSION.n_mels, FRAMES))
+    entries = []
+    for i, pair in enumerate(labels):
+        clips = [int(rng.integers(len(waves) // len(CLASSES))) * len(CLASSES) + CLASSES.index(label) for label in pair]
+        wave = np.zeros(SAMPLES, np.float32)
+        for clip in clips:
+            part = waves[clip].astype(np.float32)
+            wave += part / np.sqrt(np.square(part).mean()) * 10 ** (rng.uniform(-3, 3) / 20)
+        picture = waveform_to_picture(normalize_peak(torch.from_numpy(wave)[None]))[0]
+        pictures[i] = (picture * 255).round().to(torch.uint8).numpy()
+        entries.append({"class": PLUS.join(pair), "clips": clips})
+    pictures.flush()
+    manifest.write_text(json.dumps(entries, indent=0) + "\n")
+
+
 def write_notice(packages: Path, target: Path) -> None:
     lines = [
         "# Sources of the embedded sounds",
@@ -452,10 +478,12 @@ if __name__ == "__main__":
     parser.add_argument("--seed", type=int, default=0)
     for split, default in (("train", 250), ("dev", 20), ("heldout", 40)):
         parser.add_argument(f"--{split}", type=int, default=default, metavar="CLIPS_PER_CLASS")
+    parser.add_argument("--pairs", type=int, default=6, metavar="CLIPS_PER_PAIR")
     options = parser.parse_args()
     torch.set_num_threads(1)
     for split in SPLITS:
         build(options.data, split, getattr(options, split), options.seed)
+    build_pairs(options.data, options.pairs, options.seed)
     notice = REPOSITORY / "models" / "embedded-audio" / "NOTICE.md"
     notice.parent.mkdir(parents=True, exist_ok=True)
     write_notice(options.data / "packages", notice)
