@@ -19,6 +19,7 @@ import io
 import json
 import re
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -221,11 +222,16 @@ def class_of(name: str) -> str | None:
     return CLASS_OF[name]
 
 
-def candidates(package: Path):
-    """Yield (class, set, name, svg) of every icon whose set is permissive and whose name is a class's."""
+def permissive(prefix: str, licence: str | None) -> bool:
+    """Whether the generators may learn from an icon set."""
+    return licence in LICENCES and not SKIPPED_SETS.fullmatch(prefix)
+
+
+def candidates(package: Path, admitted: Callable[[str, str | None], bool] = permissive):
+    """Yield (class, set, name, svg) of every icon whose set is admitted, by its prefix and licence, and whose name is a class's."""
     collections = json.loads((package / "collections.json").read_text())
     for prefix, info in sorted(collections.items()):
-        if info["license"].get("spdx") not in LICENCES or SKIPPED_SETS.fullmatch(prefix):
+        if not admitted(prefix, info["license"].get("spdx")):
             continue
         icons = json.loads((package / "json" / f"{prefix}.json").read_text())
         for name, icon in sorted(icons["icons"].items()):
@@ -251,11 +257,16 @@ def render(svg: str) -> np.ndarray:
 
 
 def rasterise(svg: str) -> tuple[np.ndarray, np.ndarray] | None:
-    """Gray level and alpha, both uint8 [256, 256], or None for an empty or outlined drawing.
+    """`shade` of a rendered drawing, or None for an empty or outlined one."""
+    shaded = shade(render(svg))
+    return None if shaded is None or outlined(*shaded) else shaded
+
+
+def shade(rgba: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    """Gray level and alpha, both uint8 [256, 256], of a rendered drawing, or None where there is next to no ink.
 
     A one-colour glyph becomes white; a coloured drawing keeps its luma, stretched and brightened so that it shows on black.
     """
-    rgba = render(svg)
     alpha = rgba[..., 3]
     ink = alpha > 0.5
     if ink.mean() < 0.05:
@@ -267,10 +278,13 @@ def rasterise(svg: str) -> tuple[np.ndarray, np.ndarray] | None:
     else:
         gray = 0.2 + 0.8 * np.clip((luma - low) / (high - low), 0, 1)
         gray **= min(1, np.log(0.65) / np.log(min(np.median(gray[ink]), 0.99)))
-    bright = gray * alpha > 0.4
-    if np.asarray(distance_transform_edt(np.pad(bright, 1))).max() < MIN_THICKNESS * np.sqrt(bright.sum()):
-        return None
     return np.round(gray * 255).astype(np.uint8), np.round(alpha * 255).astype(np.uint8)
+
+
+def outlined(gray: np.ndarray, alpha: np.ndarray) -> bool:
+    """Whether the bright ink is nowhere thick: gray level and alpha are uint8."""
+    bright = gray / 255 * (alpha / 255) > 0.4
+    return bool(np.asarray(distance_transform_edt(np.pad(bright, 1))).max() < MIN_THICKNESS * np.sqrt(bright.sum()))
 
 
 def thumbnail(gray: np.ndarray, alpha: np.ndarray) -> np.ndarray:

@@ -329,9 +329,9 @@ SPACING = {"guitar": (0.7, 1.6), "bell": (1.2, 2.6), "bird": (1.5, 4.0), "explos
 # --- Clips -------------------------------------------------------------------------------------------------------------------------
 
 
-def play(packages: Path, preset: Preset, notes: list[Note]) -> np.ndarray:
-    """Render a score, SAMPLES long, float32."""
-    synth, font = synthesizer(packages, preset.font)
+def play(soundfont: tuple[tinysoundfont.Synth, int], preset: Preset, notes: list[Note]) -> np.ndarray:
+    """Render a score with a synthesiser and the number of the soundfont in it: SAMPLES long, float32."""
+    synth, font = soundfont
     drums = preset.bank == 128
     synth.program_select(0, font, 0 if drums else preset.bank, preset.program, drums)
     strikes = [(start, 1, key, velocity) for start, key, velocity, _ in notes]
@@ -394,9 +394,14 @@ def make_clip(packages: Path, label: str, source: Source, rng: Random) -> np.nda
     """A finished clip, float32 (SAMPLES,), peak 0.95."""
     if isinstance(source, Preset):
         scores = SCORES[label]
-        wave = play(packages, source, scores[rng.integers(len(scores))](rng))
+        wave = play(synthesizer(packages, source.font), source, scores[rng.integers(len(scores))](rng))
     else:
         wave = place(recordings(packages, source), SPACING.get(label), rng)
+    return finish(label, wave, rng)
+
+
+def finish(label: str, wave: np.ndarray, rng: Random) -> np.ndarray:
+    """Envelope, room and colour at random, then a peak of 0.95."""
     if label in ("applause", "engine") and rng.random() < 0.8:
         wave = wave * swell(rng)
     if rng.random() < 0.25:
