@@ -3,6 +3,7 @@
 import random
 import re
 import sys
+from itertools import combinations
 from pathlib import Path
 
 import pytest
@@ -21,8 +22,9 @@ from itsound_core.sampling import STABLE_DIFFUSION  # noqa: E402
 @pytest.mark.parametrize("side", prompts.SUBJECTS)
 def test_every_prompt_is_made_of_known_words(side):
     rng, known = random.Random(0), set(prompts.words(side))
-    for label in prompts.SUBJECTS[side]:
-        for _ in range(50):
+    labels = list(prompts.SUBJECTS[side])
+    for label in [*labels, *map(prompts.PLUS.join, combinations(labels, 2))]:
+        for _ in range(20):
             assert set(re.findall(r"[a-z]+", prompts.draw_prompt(side, label, rng))) <= known
 
 
@@ -59,9 +61,16 @@ def test_timesteps_of_no_density_are_not_drawn():
     assert train_unet.draw_timesteps(64, density, torch.Generator().manual_seed(0)).min() >= 500
 
 
-@pytest.mark.parametrize("side", train_unet.SIDES)
+@pytest.mark.parametrize("side", train_unet.SOURCES)
 def test_the_unets_fit_comfyui_s_groups_and_any_width_of_canvas(side):
     assert all(width % 32 == 0 for width in train_unet.WIDTHS[side])
     unet = train_unet.build_unet(train_unet.WIDTHS[side])
     with torch.no_grad():
         assert unet(torch.zeros(1, 4, 32, 40), 1, torch.zeros(1, 77, 128)).sample.shape == (1, 4, 32, 40)
+
+
+def test_a_prompt_of_two_things_names_both():
+    rng = random.Random(0)
+    drawn = {prompts.draw_prompt("image", "castle+dog", rng, drop=0.0) for _ in range(200)}
+    subjects = prompts.SUBJECTS["image"]
+    assert all(any(c in prompt for c in subjects["castle"]) and any(d in prompt for d in subjects["dog"]) for prompt in drawn)
