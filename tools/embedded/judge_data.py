@@ -201,7 +201,7 @@ def versions(drawing: np.ndarray) -> np.ndarray:
     def stroked(weight: float) -> np.ndarray:
         return np.clip((gaussian_filter(shown, 3) - 0.5 + weight) * 3 + 0.5, 0, 1)
 
-    whole = binary_fill_holes(alpha > 0.5)
+    whole = np.asarray(binary_fill_holes(alpha > 0.5))
     hollow = whole.sum() > 1.3 * (alpha > 0.5).sum()
     filled = whole * (1 - 0.7 * shown if hollow else 1.0)  # an outline turns inside out, anything else becomes its silhouette
     reduced = []

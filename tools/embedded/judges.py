@@ -391,9 +391,8 @@ def main() -> None:
         Path(__file__).with_suffix(".json").write_text(json.dumps(record(options.data, results), indent=1) + "\n")
         for side, sets in results.items():
             for name, result in sets.items():
-                print(
-                    f"{side:8} {name:45} {result['accuracy']:.3f} [{result['interval'][0]:.3f}, {result['interval'][1]:.3f}], n {result['n']}"
-                )
+                low, high = result["interval"]
+                print(f"{side:8} {name:55} {result['accuracy']:.3f} [{low:.3f}, {high:.3f}], n {result['n']}")
 
 
 if __name__ == "__main__":
