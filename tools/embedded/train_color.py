@@ -9,7 +9,8 @@ Needs data/color (`colors.py`) and data/text-image/embeddings.pt (`train_text.py
 The model is sampled with the gray part of every noisy picture given (Factorized Diffusion, arXiv 2404.11615): gray is the mean of the three
 channels, colour is the rest. So it learns colours on spectrograms: over every drawing lies a sound of the training split, in brightness
 only. DDPM's linear schedule, because a sample starts at step 7 of 30 with no colour at all: there, at sigma 14, the mean colour of a
-drawing of 40 x 40 pixels is still open; at SD's sigma of 4 it is not, and the absence of colour would be taken for gray.
+drawing of 40 x 40 pixels is still open; at SD's sigma of 4 it is not, and the absence of colour would be taken for gray. The first steps
+see the pictures at half the resolution, where a window holds a whole drawing at a quarter of the time.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from PIL import Image
@@ -146,7 +148,6 @@ def train(args: argparse.Namespace) -> None:
     canvases = Canvases(args.data, "train")
     unet, average = build_unet(), build_unet().requires_grad_(False)
     average.load_state_dict(unet.state_dict())
-    compiled = torch.compile(unet, dynamic=False) if args.compile else unet
     optimizer = torch.optim.AdamW(unet.parameters(), args.lr, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
     step, spent = 0, 0.0
     if args.resume:
@@ -164,8 +165,10 @@ def train(args: argparse.Namespace) -> None:
 
     alphas = build_scheduler().alphas_cumprod
     sigmas = ((1 - alphas) / alphas).sqrt()
-    # As for the other UNets, low noise is drawn seldom and the loss lies half-way between one on the noise and one on the picture.
+    # As for the other UNets, low noise is drawn seldom and the loss lies half-way between one on the noise and one on the picture. So is
+    # the noise at which a sample of step 7 and later is never seen: there is little to learn from it.
     density, weight = sigmas.square().clamp(0.2, 1.0), sigmas.clamp(max=LARGEST_WEIGHT)
+    density[sigmas > LARGEST_WEIGHT] = 0.2
     full = canvases.layers.shape[-1]
     print(f"{sum(p.numel() for p in unet.parameters()) / 1e6:.2f} M parameters, {len(canvases.layers)} canvases", flush=True)
 
@@ -177,18 +180,21 @@ def train(args: argparse.Namespace) -> None:
         log = csv.writer(file)
         while (seconds := time.monotonic() - began) < budget:
             done = seconds / budget
-            width = full if done > 1.0 - args.full_share else args.window
+            coarse, width = done < args.coarse_share, full if done > 1.0 - args.full_share else args.window
             lr = args.lr * min(1.0, (step + 1) / 50) * min(1.0, 0.02 + 1.25 * (1.0 - done))
             for group in optimizer.param_groups:
                 group["lr"] = lr
 
-            pictures, text = canvases.draw(max(2, args.batch * args.window // width), width, generator, args.null_share)
+            if coarse:
+                pictures, text = canvases.draw(args.batch, 2 * width, generator, args.null_share)
+                pictures = F.avg_pool2d(pictures, 2)
+            else:
+                pictures, text = canvases.draw(max(1, args.batch // 2 * args.window // width), width, generator, args.null_share)
             timestep = draw_timesteps(len(pictures), density, generator)
             noise = torch.randn(pictures.shape, generator=generator)
             alpha = alphas[timestep].view(-1, 1, 1, 1)
             noisy = alpha.sqrt() * pictures + (1.0 - alpha).sqrt() * noise
-            predict = compiled if width == args.window else unet  # too few steps at full width to be worth compiling for
-            gray, color = split_gray(predict(noisy, timestep, text).sample - noise)
+            gray, color = split_gray(unet(noisy, timestep, text).sample - noise)
             squares = color.square().mean(dim=(1, 2, 3)) + GRAY_SHARE * gray.square().mean(dim=(1, 2, 3))
             loss = (weight[timestep] * squares).mean()
             optimizer.zero_grad(set_to_none=True)
@@ -203,12 +209,12 @@ def train(args: argparse.Namespace) -> None:
 
             losses.append(loss.item())
             if seconds - logged > 30.0:
-                row = [step, round(seconds), width, round(sum(losses) / len(losses), 4), f"{lr:.1e}"]
+                row = [step, round(seconds), *pictures.shape[2:], round(sum(losses) / len(losses), 4), f"{lr:.1e}"]
                 log.writerow(row)
                 file.flush()
                 print(*row, flush=True)
                 logged, losses = seconds, []
-                if not math.isfinite(row[3]):
+                if not math.isfinite(row[4]):
                     raise RuntimeError(f"training diverged at step {step}: resume with a smaller --lr than {args.lr}")
             if seconds - saved > 300.0:
                 save(seconds)
@@ -331,10 +337,10 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("data"))
     parser.add_argument("--minutes", type=float, default=50.0, help="wall-clock budget, earlier runs counted in")
     parser.add_argument("--resume", action="store_true", help="continue from the checkpoint")
-    parser.add_argument("--compile", action="store_true", help="torch.compile: steps take some 0.7 of the time; needs a C++ compiler")
-    parser.add_argument("--batch", type=int, default=8, help="windows a step; fewer as they get wider")
-    parser.add_argument("--window", type=int, default=64, help="columns of a window")
-    parser.add_argument("--full-share", type=float, default=0.15, help="last share of the budget, trained at full width")
+    parser.add_argument("--batch", type=int, default=8, help="windows a step at half the resolution; fewer as they get larger")
+    parser.add_argument("--window", type=int, default=32, help="columns of a window")
+    parser.add_argument("--coarse-share", type=float, default=0.5, help="first share of the budget, trained at half the resolution")
+    parser.add_argument("--full-share", type=float, default=0.1, help="last share of the budget, trained at full width")
     parser.add_argument("--lr", type=float, default=1.5e-3)
     parser.add_argument("--null-share", type=float, default=0.1)
     parser.add_argument("--seed", type=int, default=0)
