@@ -4,12 +4,13 @@
     python tools/embedded/judges.py train --side picture [--data data]
     python tools/embedded/judges.py train --side sound [--data data]
     python tools/embedded/judges.py evaluate [--data data]
+    python tools/embedded/judges.py round-trip [--data data] [--count 140] [--columns 1024]
 
 Small convolutional classifiers of canvases 256 x W: the picture judge of the canvas as it looks, the sound judge of the *picture of the
 waveform*. They learn only from sources that the generators never see, and are frozen before any sample is judged: `train` leaves a judge
-that is there alone, and judges.json, which `evaluate` writes, holds the sha256 of sources, data and weights beside the accuracies. Those on
-real data are the ceiling of any result. Writes `<data>/judges/{picture,sound}.pt`; the weights are not shipped, for part of the data is
-copyleft.
+that is there alone, and judges.json, which `evaluate` writes, holds the sha256 of sources, data and weights beside the accuracies. Those
+on real data are the ceiling of any result; `round-trip` adds what VAE and vocoder take off it. Writes `<data>/judges/{picture,sound}.pt`;
+the weights are not shipped, for part of the data is copyleft.
 
 Nothing was chosen by samples of a generator, only by the judges' own held-out sources and the generators' development splits.
 """
@@ -39,7 +40,8 @@ from itsound_core.spectrogram import picture_to_mel, waveform_to_picture
 
 VAE = Path(__file__).resolve().parents[2] / "models" / "embedded-image" / "vae"
 CLASSES = {"picture": tuple(SUBJECTS["image"]), "sound": tuple(SUBJECTS["audio"])}
-STEPS = {"picture": 1100, "sound": 700}
+FOLDERS = {"picture": "pictures", "sound": "sounds"}
+STEPS = {"picture": 1100, "sound": 450}
 BATCH = 48
 WINDOW = {"picture": 96, "sound": 128}  # columns of a training window, of the pooled canvas
 LEARNING_RATE = 3e-3
@@ -326,39 +328,50 @@ def spread(count: int, labels: list[str]) -> list[int]:
     return chosen
 
 
-def evaluate(data: Path, side: str, round_trip: int) -> dict:
-    """Accuracy on the judge's own held-out sources, on the generators' real data, and on some of that through VAE and Griffin-Lim."""
+def canvases(folder: Path, split: str, chosen: list[int]) -> Tensor:
+    """(len(chosen), 256, 1024) in 0..1 of a split of the generators' data."""
+    return torch.from_numpy(np.load(folder / f"{split}.npy", mmap_mode="r")[chosen]).float() / 255
+
+
+def labels_of(manifest: Path) -> list[str]:
+    return [entry["class"] for entry in json.loads(manifest.read_text())]
+
+
+def evaluate(data: Path, side: str) -> dict[str, dict]:
+    """Accuracy on the judge's own held-out sources and on the generators' real data: at most 560 canvases of a split, of one thing."""
     judge = load_judge(data / "judges" / f"{side}.pt")
-    folder = data / {"picture": "pictures", "sound": "sounds"}[side]
+    folder = data / FOLDERS[side]
     own = torch.from_numpy(np.load(data / "judges" / f"{folder.name}_own.npy"))[:, None] / 255
-    entries = json.loads((data / "judges" / f"{folder.name}_own.json").read_text())
-    results = {"own held-out sources": report(judge.logits(own).argmax(dim=1), [entry["class"] for entry in entries], judge.classes)}
-
-    def read(split: str, chosen: list[int] | slice) -> Tensor:
-        return torch.from_numpy(np.load(folder / f"{split}.npy", mmap_mode="r")[chosen]).float() / 255
-
+    results = {"own": report(judge.logits(own).argmax(dim=1), labels_of(data / "judges" / f"{folder.name}_own.json"), judge.classes)}
     for split in {"picture": ("dev", "typical"), "sound": ("dev", "heldout")}[side]:
-        labels = [entry["class"] for entry in json.loads((folder / f"{split}.json").read_text()) if entry["class"] in judge.classes][:560]
-        guesses = [judge(read(split, slice(i, min(i + 20, len(labels))))).argmax(dim=1) for i in range(0, len(labels), 20)]
-        results[f"generators' {split}"] = report(torch.cat(guesses), labels, judge.classes)
-    labels = [entry["class"] for entry in json.loads((folder / "dev.json").read_text())]
-    chosen = spread(round_trip, labels)
-    labels, real = [labels[i] for i in chosen], read("dev", chosen)
-    paths = {"": real, " through the VAE": through_vae(real)}
-    if side == "sound":
-        paths = {"": real, " through Griffin-Lim": through_waveform(real)}
-        paths[" through VAE and Griffin-Lim"] = through_waveform(through_vae(real))
-    for name, pictures in paths.items():
-        results[f"the first of generators' dev{name}"] = report(judge(pictures).argmax(dim=1), labels, judge.classes)
+        labels = [label for label in labels_of(folder / f"{split}.json") if label in judge.classes][:560]
+        batches = torch.arange(len(labels)).split(20)
+        guesses = torch.cat([judge(canvases(folder, split, batch.tolist())).argmax(dim=1) for batch in batches])
+        results[split] = report(guesses, labels, judge.classes)
     return results
+
+
+def round_trip(data: Path, side: str, count: int, columns: int) -> dict[str, dict]:
+    """What VAE and vocoder cost: accuracy on about `count` canvases of the development split, as they are and as they come back."""
+    judge = load_judge(data / "judges" / f"{side}.pt")
+    folder = data / FOLDERS[side]
+    labels = labels_of(folder / "dev.json")
+    chosen = spread(count, labels)
+    real = canvases(folder, "dev", chosen)[..., :columns]
+    decoded = through_vae(real)
+    paths = {"as it is": real, "through the VAE": decoded}
+    if side == "sound":
+        paths = {"as it is": real, "through Griffin-Lim": through_waveform(real), "through VAE and Griffin-Lim": through_waveform(decoded)}
+    labels = [labels[i] for i in chosen]
+    return {name: report(judge(pictures).argmax(dim=1), labels, judge.classes) for name, pictures in paths.items()}
 
 
 def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def record(data: Path, results: dict[str, dict]) -> dict:
-    """What the judges were built from and what they are worth."""
+def provenance(data: Path) -> dict:
+    """What the judges were built from."""
     folder = data / "judges"
     packages = json.loads((data / "fetch" / "record.json").read_text())
     used = {name: packages[name] for name in ("@iconify/json", *JUDGES_NPM, *JUDGES_APT)}
@@ -368,31 +381,38 @@ def record(data: Path, results: dict[str, dict]) -> dict:
         "packages": {name: {"version": entry["version"], "sha256": entry["sha256"]} for name, entry in used.items()},
         "data": {f"{name}.npy": digest(folder / f"{name}.npy") for name in arrays},
         "weights": {f"{side}.pt": digest(folder / f"{side}.pt") for side in CLASSES},
-        "vae": digest(VAE / "diffusion_pytorch_model.safetensors"),
         "training": {side: {"steps": STEPS[side], "batch": BATCH, "learning rate": LEARNING_RATE} for side in CLASSES},
-        "accuracy": results,
     }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("action", choices=("train", "evaluate"))
-    parser.add_argument("--side", choices=CLASSES, help="train only this one")
+    parser.add_argument("action", choices=("train", "evaluate", "round-trip"))
+    parser.add_argument("--side", choices=CLASSES, help="only this one")
     parser.add_argument("--data", type=Path, default=Path("data"))
-    parser.add_argument("--round-trip", type=int, default=140, metavar="ITEMS", help="how many items go through VAE and Griffin-Lim")
+    parser.add_argument("--count", type=int, default=140, help="items of a round trip")
+    parser.add_argument("--columns", type=int, default=1024, help="columns of a round trip's canvases")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    if options.action == "train":
-        for side in [options.side] if options.side else CLASSES:
+    target = Path(__file__).with_suffix(".json")
+    for side in [options.side] if options.side else CLASSES:
+        if options.action == "train":
             train(options.data, side, STEPS[side], options.seed)
-    else:
-        results = {side: evaluate(options.data, side, options.round_trip) for side in CLASSES}
-        Path(__file__).with_suffix(".json").write_text(json.dumps(record(options.data, results), indent=1) + "\n")
-        for side, sets in results.items():
-            for name, result in sets.items():
-                low, high = result["interval"]
-                print(f"{side:8} {name:55} {result['accuracy']:.3f} [{low:.3f}, {high:.3f}], n {result['n']}")
+            continue
+        known = json.loads(target.read_text()) if target.exists() else {}
+        if options.action == "evaluate":
+            results = evaluate(options.data, side)
+            known |= provenance(options.data)
+            known.setdefault("accuracy", {})[side] = results
+        else:
+            results = round_trip(options.data, side, options.count, options.columns)
+            settings = {"columns": options.columns, "vae": digest(VAE / "diffusion_pytorch_model.safetensors")}
+            known.setdefault("round trip", {})[side] = settings | results
+        target.write_text(json.dumps(known, indent=1) + "\n")
+        for name, result in results.items():
+            low, high = result["interval"]
+            print(f"{side:8} {name:28} {result['accuracy']:.3f} [{low:.3f}, {high:.3f}], n {result['n']}", flush=True)
 
 
 if __name__ == "__main__":
