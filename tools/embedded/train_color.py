@@ -41,7 +41,7 @@ FOLDER = ROOT / "models" / "embedded-color"
 WIDTHS = (32, 32, 64, 96)
 INK = 0.15  # the darkest ink of a drawing; below it, colour fades out with the level
 GRAY_SHARE = 0.25  # of the gray part in the loss: a sampler replaces it, but to find the drawing the model has to see it
-LARGEST_WEIGHT = 15.0
+LARGEST_SIGMA = 15.0  # a sample's at step 7 of 30 is 14
 
 
 def build_unet() -> UNet2DConditionModel:
@@ -165,10 +165,10 @@ def train(args: argparse.Namespace) -> None:
 
     alphas = build_scheduler().alphas_cumprod
     sigmas = ((1 - alphas) / alphas).sqrt()
-    # As for the other UNets, low noise is drawn seldom and the loss lies half-way between one on the noise and one on the picture. So is
-    # the noise at which a sample of step 7 and later is never seen: there is little to learn from it.
-    density, weight = sigmas.square().clamp(0.2, 1.0), sigmas.clamp(max=LARGEST_WEIGHT)
-    density[sigmas > LARGEST_WEIGHT] = 0.2
+    # Strong noise weighs more than in a loss on the noise (1), less than in one on the picture (sigma squared): that is where the prompt
+    # decides the hue. Low noise is drawn seldom, and so is more noise than a sample has at step 7.
+    density, weight = sigmas.square().clamp(0.2, 1.0), sigmas.clamp(max=LARGEST_SIGMA) ** 1.5
+    density[sigmas > LARGEST_SIGMA] = 0.2
     full = canvases.layers.shape[-1]
     print(f"{sum(p.numel() for p in unet.parameters()) / 1e6:.2f} M parameters, {len(canvases.layers)} canvases", flush=True)
 
@@ -266,8 +266,8 @@ def evaluate(args: argparse.Namespace) -> None:
     canvases, colors = Canvases(args.data, args.evaluate), class_colors(Canvases(args.data, "train"))
     generator = torch.Generator().manual_seed(0)
     chosen = torch.arange(len(canvases.layers))[:: args.every]
-    layers = canvases.layers[chosen] / 255
-    sounds = canvases.sounds[torch.randint(len(canvases.sounds), (len(chosen),), generator=generator)][:, None] / 255
+    layers = canvases.layers[chosen, :, :, : args.columns] / 255
+    sounds = canvases.sounds[torch.randint(len(canvases.sounds), (len(chosen),), generator=generator), None, :, : args.columns] / 255
     truth = paint(layers, sounds, draw_weights(len(chosen), generator))
     gray, ink = split_gray(truth)[0], layers.sum(dim=1, keepdim=True) > INK
 
@@ -277,7 +277,7 @@ def evaluate(args: argparse.Namespace) -> None:
     checkpoint = torch.load(args.data / "color" / "checkpoint.pt", weights_only=True)
     unet = build_unet().eval()
     unet.load_state_dict(checkpoint["average"])
-    print(f"step {checkpoint['step']}, {args.evaluate}: {len(chosen)} canvases, guidance {args.guidance}, over the drawings' ink")
+    print(f"step {checkpoint['step']}, {args.evaluate}: ink of {len(chosen)} canvases, {args.columns} columns, guidance {args.guidance}")
 
     def error(pictures: Tensor) -> float:
         return float(((pictures - truth).abs() * ink).sum() / (3 * ink.sum()))
@@ -297,7 +297,7 @@ def evaluate(args: argparse.Namespace) -> None:
         )
 
     report("truth", truth, labels)
-    report("gray", gray.expand(-1, 3, -1, -1) + 1e-6 * truth, labels)
+    report("gray", gray.expand(-1, 3, -1, -1), labels)
     report("mean colour of class", within_gamut(gray, gray * ink * torch.stack([colors[name] for name in labels])[..., None, None]), labels)
     shown = [gray.expand(-1, 3, -1, -1)]
     null = canvases.text[""].float()
@@ -348,6 +348,7 @@ def main() -> None:
     parser.add_argument("--guidance", type=float, default=3.0)
     parser.add_argument("--seeds", type=int, default=1, help="of the right prompt, to evaluate")
     parser.add_argument("--every", type=int, default=1, help="evaluate every so manyth canvas")
+    parser.add_argument("--columns", type=int, default=256, help="evaluate the left of each canvas")
     parser.add_argument("--export", action="store_true", help="write models/embedded-color instead of training")
     args = parser.parse_args()
 
