@@ -249,7 +249,7 @@ def train(data: Path, side: str, steps: int, seed: int) -> None:
     torch.manual_seed(seed)
     rng = Random(seed)
     source, augment = (Rows(folder), weathered) if side == "picture" else (Clips(folder), distorted)
-    judge = Judge(CLASSES[side]).to(memory_format=torch.channels_last)
+    judge = Judge(CLASSES[side]).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     average = deepcopy(judge)
     optimizer = torch.optim.AdamW(judge.parameters(), LEARNING_RATE, weight_decay=0.03)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, steps, pct_start=0.2)
@@ -306,7 +306,9 @@ def report(guesses: Tensor, labels: list[str], classes: tuple[str, ...]) -> dict
 def through_vae(pictures: Tensor) -> Tensor:
     """(B, 256, W) encoded and decoded by the embedded VAE."""
     vae = AutoencoderKL.from_pretrained(VAE, torch_dtype=torch.float32).eval()
-    decoded = [vae.decode(vae.encode((2 * p - 1).expand(1, 3, -1, -1)).latent_dist.mode(), return_dict=False)[0] for p in pictures]
+    decoded = [
+        vae.decode(vae.encode((2 * p - 1).expand(1, 3, -1, -1), return_dict=False)[0].mode(), return_dict=False)[0] for p in pictures
+    ]
     return (torch.cat(decoded).mean(dim=1) / 2 + 0.5).clamp(0, 1)
 
 
