@@ -306,9 +306,7 @@ def report(guesses: Tensor, labels: list[str], classes: tuple[str, ...]) -> dict
 def through_vae(pictures: Tensor) -> Tensor:
     """(B, 256, W) encoded and decoded by the embedded VAE."""
     vae = AutoencoderKL.from_pretrained(VAE, torch_dtype=torch.float32).eval()
-    decoded = [
-        vae.decode(vae.encode((2 * p - 1).expand(1, 3, -1, -1), return_dict=False)[0].mode(), return_dict=False)[0] for p in pictures
-    ]
+    decoded = [vae((2 * picture - 1).expand(1, 3, -1, -1), return_dict=False)[0] for picture in pictures]
     return (torch.cat(decoded).mean(dim=1) / 2 + 0.5).clamp(0, 1)
 
 
