@@ -11,6 +11,7 @@ import torch
 
 TOOLS = Path(__file__).parents[2] / "tools" / "embedded"
 sys.path.insert(0, str(TOOLS))
+import judge  # noqa: E402
 import measure  # noqa: E402
 import nearest  # noqa: E402
 import results  # noqa: E402
@@ -87,3 +88,14 @@ def test_a_verdict_names_the_class_and_says_whether_it_was_wanted():
     verdicts = measure.verdicts(Named(), torch.zeros(2, 256, 256), ["dog", "castle"])
     assert [v["right"] for v in verdicts] == [True, False]
     assert verdicts[0] == {"named": "dog", "right": True, "probability": pytest.approx(0.8808, abs=1e-4)}
+
+
+@pytest.mark.parametrize("width", [256, 500, 1024])
+def test_a_saved_judge_gives_the_same_logits_for_canvases_of_any_width(tmp_path, width):
+    model = judge.Judge(tuple("abcdefghijklmn"))
+    model(torch.rand(4, 256, 256))  # batch statistics of its own
+    torch.save({"classes": model.classes, "weights": model.state_dict()}, tmp_path / "sound.pt")
+    pictures = torch.rand(2, 256, width)
+    loaded = judge.load_judge(tmp_path / "sound.pt")
+    assert loaded.classes == model.classes
+    assert torch.equal(loaded(pictures), model.eval()(pictures)) and loaded(pictures).shape == (2, 14)

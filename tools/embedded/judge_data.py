@@ -44,12 +44,12 @@ from drawings import (
     thumbnail,
     without_duplicates,
 )
+from judge import POOL
 from PIL import Image, ImageDraw, ImageFont
 from scipy.ndimage import binary_fill_holes, gaussian_filter
 
 from itsound_core.spectrogram import waveform_to_picture
 
-POOL = 4  # what a judge sees is averaged over POOL x POOL
 SHAPE = 96
 OWN = 20  # canvases a class
 TRAINING_CLIPS = 140  # a class

@@ -20,7 +20,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import math
 import time
 from collections import Counter
 from copy import deepcopy
@@ -31,9 +30,10 @@ import torch
 import torch.nn.functional as F
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from fetch import JUDGES_APT, JUDGES_NPM
-from judge_data import POOL
+from judge import Judge, load_judge
 from prompts import SUBJECTS
-from torch import Tensor, nn
+from results import wilson
+from torch import Tensor
 
 from itsound_core.griffin_lim import griffin_lim
 from itsound_core.spectrogram import picture_to_mel, waveform_to_picture
@@ -45,49 +45,6 @@ STEPS = {"picture": 1100, "sound": 450}
 BATCH = 48
 WINDOW = {"picture": 96, "sound": 128}  # columns of a training window, of the pooled canvas
 LEARNING_RATE = 3e-3
-
-
-class Judge(nn.Module):
-    """Class logits of canvases: 4 x 4 pooling, contrast normalisation, convolutions, and an average over time.
-
-    Frequency, or height, is kept to the last layer: at what pitch something happens matters, when it happens does not.
-    """
-
-    def __init__(self, classes: tuple[str, ...], widths: tuple[int, ...] = (24, 48, 96, 160)):
-        super().__init__()
-        self.classes = classes
-        layers: list[nn.Module] = []
-        channels = 1
-        for level, width in enumerate(widths):
-            kernels = ((5, 2),) if level == 0 else ((3, 2), (3, 1))
-            for kernel, stride in kernels:
-                layers += [
-                    nn.Conv2d(channels, width, kernel, stride, kernel // 2, bias=False),
-                    nn.BatchNorm2d(width),
-                    nn.ReLU(inplace=True),
-                ]
-                channels = width
-        self.layers = nn.Sequential(*layers)
-        rows = 256 // POOL // 2 ** len(widths)
-        self.head = nn.Sequential(nn.Dropout(0.2), nn.Linear(channels * rows, len(classes)))
-
-    def forward(self, pictures: Tensor) -> Tensor:
-        """(B, 256, W) in 0..1, W at least 256, row 0 at the top -> (B, classes)."""
-        return self.logits(F.avg_pool2d(pictures[:, None], POOL))
-
-    def logits(self, pooled: Tensor) -> Tensor:
-        """The same of canvases (B, 1, 64, W / 4) that are pooled already."""
-        deviation, mean = torch.std_mean(pooled, dim=(1, 2, 3), keepdim=True)
-        features = self.layers((pooled - mean) / (deviation + 0.03))
-        return self.head(features.mean(dim=-1).flatten(1))
-
-
-def load_judge(path: Path) -> Judge:
-    """A trained judge from its file, ready to use: same input, same logits."""
-    saved = torch.load(path, weights_only=True)
-    judge = Judge(tuple(saved["classes"]))
-    judge.load_state_dict(saved["weights"])
-    return judge.eval().requires_grad_(False)
 
 
 # --- What it learns from: windows of the pooled canvas, (B, 1, 64, columns) -----------------------------------------------------------
@@ -277,13 +234,6 @@ def train(data: Path, side: str, steps: int, seed: int) -> None:
 
 
 # --- What it is worth ----------------------------------------------------------------------------------------------------------------
-
-
-def wilson(right: int, count: int, z: float = 1.96) -> tuple[float, float]:
-    """95 % interval of a share, by Wilson's score."""
-    share, spread = right / count, z * math.sqrt(right * (count - right) / count**3 + (z / (2 * count)) ** 2)
-    centre, scale = share + z * z / (2 * count), 1 + z * z / count
-    return (centre - spread) / scale, (centre + spread) / scale
 
 
 def report(guesses: Tensor, labels: list[str], classes: tuple[str, ...]) -> dict:

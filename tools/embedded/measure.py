@@ -26,7 +26,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from judges import Judge, load_judge
+from judge import Judge, load_judge
 from PIL import Image
 from prompts import SUBJECTS
 from sample import FOLDERS, Side, decode

@@ -39,10 +39,10 @@ def wilson(right: int, count: int, z: float = 1.96) -> tuple[float, float]:
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
-def percent(answers: list[bool]) -> str:
+def percent(right: int, count: int) -> str:
     """A share with its interval, in %."""
-    low, high = wilson(sum(answers), len(answers))
-    return f"{100 * sum(answers) / len(answers):.0f} ({100 * low:.0f} to {100 * high:.0f})"
+    low, high = wilson(right, count)
+    return f"{100 * right / count:.0f} ({100 * low:.0f} to {100 * high:.0f})"
 
 
 def read(folder: Path) -> list[Record]:
@@ -78,7 +78,7 @@ def table(groups: dict[tuple, list[Record]]) -> list[str]:
     for group in groups.values():
         first = group[0]
         guidance = ", ".join("none" if first[key] is None else f"{first[key]:g}" for key in ("image_guidance", "audio_guidance"))
-        shares = " | ".join(percent([asked(record) for record in group]) for asked in QUESTIONS.values())
+        shares = " | ".join(percent(sum(map(asked, group)), len(group)) for asked in QUESTIONS.values())
         lines.append(f"| {first['row']} | {first['steps']} | {guidance} | {len(group)} | {shares} |")
     return lines
 
@@ -106,6 +106,15 @@ def by_class(groups: dict[tuple, list[Record]]) -> list[str]:
     return lines
 
 
+def ceilings(judges: dict) -> list[str]:
+    """What the judges recognise of real canvases and clips: no sample can be expected to do better."""
+    lines = []
+    for side, sets in judges["accuracy"].items():
+        shown = [f"{name} {percent(round(real['accuracy'] * real['n']), real['n'])} of {real['n']}" for name, real in sets.items()]
+        lines.append(f"- the {side} judge on real data, %: " + "; ".join(shown))
+    return lines
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
@@ -118,7 +127,7 @@ def main() -> None:
         print("\n".join(table(grouped(records, "row", "steps", "image_guidance", "audio_guidance"))))
         return
     groups = grouped(records, "row")
-    print("\n".join([*table(groups), "", *from_wrong_to_right(groups)]))
+    print("\n".join([*table(groups), "", *from_wrong_to_right(groups), *ceilings(json.loads(JUDGES.read_text()))]))
     if args.classes:
         print("\n".join(["", *by_class(groups)]))
 
