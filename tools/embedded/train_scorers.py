@@ -170,13 +170,17 @@ def write_roberta_tokenizer(vocabulary: list[str], folder: Path) -> None:
 
 
 def write_processor(side: str, folder: Path) -> CLIPProcessor | ClapProcessor:
-    """Tokenizer and preprocessor configuration, written to `folder` and loaded from there."""
+    """Tokenizer and preprocessor configuration, written to `folder` and loaded from there.
+
+    A tokenizer of the same words is kept: merges of equal frequency come in another order each time, and weights go with one order.
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    known = folder / "words.json"
+    if not known.exists() or json.loads(known.read_text()) != words(side):
+        (write_tokenizer if side == "image" else write_roberta_tokenizer)(words(side), folder)
     if side == "image":
-        write_tokenizer(words(side), folder)
         build_image_processor().save_pretrained(folder)
         return CLIPProcessor(CLIPImageProcessor.from_pretrained(folder), CLIPTokenizer.from_pretrained(folder))
-    write_roberta_tokenizer(words(side), folder)
     build_feature_extractor().save_pretrained(folder)
     return ClapProcessor(ClapFeatureExtractor.from_pretrained(folder), RobertaTokenizer.from_pretrained(folder))
 
