@@ -1,4 +1,4 @@
-"""Write a trained side as a diffusers folder in half precision, and check that all that ships stays within 24 MB.
+"""Write a trained side as a diffusers folder in half precision, and check that both sides stay within 24 MB.
 
     python tools/embedded/export.py --side image --data data     # -> models/embedded-image
     python tools/embedded/export.py --side audio --data data     # -> models/embedded-audio
@@ -68,7 +68,7 @@ def main() -> None:
     args = parser.parse_args()
 
     export(args.side, args.data, MODELS / f"embedded-{args.side}")
-    sizes = {path: path.stat().st_size for path in MODELS.rglob("*") if path.is_file()}
+    sizes = {path: path.stat().st_size for name in SOURCES for path in (MODELS / f"embedded-{name}").rglob("*") if path.is_file()}
     for path, size in sorted(sizes.items(), key=lambda item: -item[1])[:8]:
         print(f"{size / 1e6:6.2f} MB  {path.relative_to(MODELS)}")
     total = sum(sizes.values())
