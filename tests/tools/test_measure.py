@@ -75,6 +75,11 @@ def test_a_shifted_copy_is_found_at_distance_zero():
     assert (int(index[0]), int(shift[0])) == (70, 9)
 
 
+def test_a_given_guidance_changes_only_the_side_that_takes_part():
+    assert measure.changed(measure.ROWS["image"], 25, 3.0, 4.0) == measure.Row(25, 3.0, None)
+    assert measure.changed(measure.ROWS["joint"], None, None, 4.0) == measure.Row(100, measure.ROWS["joint"].image_guidance, 4.0)
+
+
 class Named:
     """A judge that always names the second class."""
 

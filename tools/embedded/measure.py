@@ -63,6 +63,15 @@ ROWS = {
 }
 
 
+def changed(row: Row, steps: int | None, image_guidance: float | None, audio_guidance: float | None) -> Row:
+    """The row with the settings that are given, where it has them."""
+    return Row(
+        steps or row.steps,
+        row.image_guidance if None in (row.image_guidance, image_guidance) else image_guidance,
+        row.audio_guidance if None in (row.audio_guidance, audio_guidance) else audio_guidance,
+    )
+
+
 @dataclass(frozen=True)
 class Wording:
     """Prompts of a list: a template for each side, and which wording of a class (prompts.py) stands in it. seed: that of sample 0."""
@@ -251,9 +260,7 @@ def main() -> None:
     setup = (args.judges, args.output, args.training, args.threads, args.compile)
     with multiprocessing.get_context("spawn").Pool(args.workers, start, setup) as pool, path.open("a") as file:
         for name in args.rows:
-            own = asdict(ROWS[name])
-            given = {"steps": args.steps, "image_guidance": args.image_guidance, "audio_guidance": args.audio_guidance}
-            row = Row(**{key: value if given[key] is None or value is None else given[key] for key, value in own.items()})
+            row = changed(ROWS[name], args.steps, args.image_guidance, args.audio_guidance)
             left = remaining(path, name, row, samples(PROMPTS[args.prompts], args.count), fixed)
             began, done = time.monotonic(), 0
             for records in pool.imap_unordered(work, [(name, row, batch) for batch in batches(left)]):

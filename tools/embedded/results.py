@@ -63,13 +63,14 @@ def grouped(records: list[Record], *keys: str) -> dict[tuple, list[Record]]:
 def progress(wrong: np.ndarray, right: np.ndarray, joint: np.ndarray, draws: int = 10_000) -> tuple[float, float, float]:
     """(joint - wrong) / (right - wrong) of the means of three 0/1 arrays, and its 95 % bootstrap interval."""
 
-    def ratio(*means: np.ndarray) -> np.ndarray:
-        return (means[2] - means[0]) / np.maximum(means[1] - means[0], 1e-9)
-
     rng = np.random.default_rng(0)
-    drawn = [answers[rng.integers(len(answers), size=(draws, len(answers)))].mean(axis=1) for answers in (wrong, right, joint)]
-    low, high = np.quantile(ratio(*drawn), (0.025, 0.975))
-    return float(ratio(*(np.mean(answers) for answers in (wrong, right, joint)))), float(low), float(high)
+    means = []  # of each array: its own, then those of its bootstrap draws
+    for answers in (wrong, right, joint):
+        drawn = answers[rng.integers(len(answers), size=(draws, len(answers)))].mean(axis=1)
+        means.append(np.concatenate([[answers.mean()], drawn]))
+    share, *drawn = (means[2] - means[0]) / np.maximum(means[1] - means[0], 1e-9)
+    low, high = np.quantile(drawn, (0.025, 0.975))
+    return float(share), float(low), float(high)
 
 
 def table(groups: dict[tuple, list[Record]]) -> list[str]:
@@ -90,8 +91,11 @@ def from_wrong_to_right(groups: dict[tuple, list[Record]]) -> list[str]:
         if name in ("image", "audio") or any((single,) not in groups for single in ("image", "audio")):
             continue
         for question, singles in ALONE.items():
-            arrays = [np.array([QUESTIONS[question](r) for r in rows], float) for rows in (*(groups[s,] for s in singles), group)]
-            share, low, high = progress(*arrays)
+            wrong, right, joint = (
+                np.array([QUESTIONS[question](record) for record in rows], float)
+                for rows in (*(groups[single,] for single in singles), group)
+            )
+            share, low, high = progress(wrong, right, joint)
             lines.append(f"- {name}, {question}: {100 * share:.0f} % of the way from wrong to right ({100 * low:.0f} to {100 * high:.0f})")
     return lines
 
