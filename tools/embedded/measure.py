@@ -1,6 +1,6 @@
 """How often two held-out judges recognise what was asked for: in the picture, in the sound, and in both.
 
-    python tools/embedded/measure.py image audio imprint joint joint-10 --output results/embedded --compile     # some two hours on two cores
+    python tools/embedded/measure.py image audio imprint joint joint-10 --output results/embedded --compile   # some two hours on two cores
     python tools/embedded/measure.py joint --prompts development --count 28 --steps 50 --image-guidance 6 --audio-guidance 4 \
         --output output/development
 
