@@ -72,7 +72,8 @@ def sounds() -> dict[str, np.ndarray]:
     rng, time = np.random.default_rng(0), np.arange(163840) / 16000
     beat = time % 0.5
     drums = rng.normal(size=time.size) * np.exp(-beat * 25) + np.sin(2 * np.pi * 60 * beat) * np.exp(-beat * 12)
-    xylophone = sum(np.sin(2 * np.pi * 880 * ratio * beat) * np.exp(-beat * rate) for ratio, rate in ((1, 12), (3.93, 25)))
+    partials = [np.sin(2 * np.pi * 880 * ratio * beat) * np.exp(-beat * rate) for ratio, rate in ((1, 12), (3.93, 25))]
+    xylophone = np.sum(partials, axis=0)
     return {"drums": drums, "applause": rng.normal(size=time.size), "xylophone": xylophone}
 
 

@@ -1,5 +1,6 @@
 """What the embedded models are asked in training, and on which noise."""
 
+import argparse
 import random
 import re
 import sys
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tools" / "embedded"))
+import denoiser_training  # noqa: E402
 import prompts  # noqa: E402
 import train_text  # noqa: E402
 import train_unet  # noqa: E402
@@ -51,14 +53,14 @@ def test_training_noise_is_the_sampler_s():
 
 def test_a_batch_of_timesteps_spans_the_schedule():
     generator = torch.Generator().manual_seed(0)
-    timesteps = train_unet.draw_timesteps(10, torch.ones(1000), generator)
+    timesteps = denoiser_training.draw_timesteps(10, torch.ones(1000), generator)
     assert (timesteps // 100).tolist() == list(range(10))
 
 
 def test_timesteps_of_no_density_are_not_drawn():
     density = torch.ones(1000)
     density[:500] = 0.0
-    assert train_unet.draw_timesteps(64, density, torch.Generator().manual_seed(0)).min() >= 500
+    assert denoiser_training.draw_timesteps(64, density, torch.Generator().manual_seed(0)).min() >= 500
 
 
 @pytest.mark.parametrize("side", train_unet.SOURCES)
@@ -74,3 +76,37 @@ def test_a_prompt_of_two_things_names_both():
     drawn = {prompts.draw_prompt("image", "castle+dog", rng, drop=0.0) for _ in range(200)}
     subjects = prompts.SUBJECTS["image"]
     assert all(any(c in prompt for c in subjects["castle"]) and any(d in prompt for d in subjects["dog"]) for prompt in drawn)
+
+
+def test_a_tokenizer_is_the_same_each_time(tmp_path):
+    vocabulary = prompts.words("audio")
+    for name in ("once", "again"):
+        train_text.write_tokenizer(vocabulary, tmp_path / name)
+        vocabulary = vocabulary[::-1]
+    assert (tmp_path / "once" / "merges.txt").read_text() == (tmp_path / "again" / "merges.txt").read_text()
+
+
+def test_training_learns_keeps_an_average_and_goes_on_from_its_checkpoint(tmp_path):
+    parser = argparse.ArgumentParser()
+    denoiser_training.add_arguments(parser, minutes=0.02, full_share=0.0)
+    torch.manual_seed(0)
+    unet = train_unet.build_unet((32, 32, 32))
+    latent, text = torch.ones(2, 4, 8, 8), torch.zeros(2, 77, 128)
+    seen = []
+
+    def batch_loss(predict, done, generator):
+        timestep = denoiser_training.draw_timesteps(2, torch.ones(1000), generator)
+        noisy, noise = denoiser_training.diffuse(latent, train_unet.alphas_cumprod(), timestep, generator)
+        loss = (predict(noisy, timestep, text).sample - noise).square().mean()
+        seen.append((done, loss.item()))
+        return loss, 8
+
+    denoiser_training.train(unet, tmp_path, batch_loss, parser.parse_args([]))
+    first = len(seen)
+    assert 0 <= seen[0][0] < seen[-1][0] <= 1
+    kept = denoiser_training.trained(train_unet.build_unet((32, 32, 32)), tmp_path).state_dict()
+    assert any(not torch.equal(kept[name], weight) for name, weight in unet.state_dict().items())
+
+    denoiser_training.train(unet, tmp_path, batch_loss, parser.parse_args(["--resume", "--minutes", "0.03"]))
+    assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["step"] == len(seen) > first
+    assert seen[first][0] >= 2 / 3

@@ -18,11 +18,8 @@ import numpy as np
 import torch
 from prompts import SUBJECTS
 from torch import Tensor
-from train_scorers import COLUMNS, FOLDERS, RATE, classes_of, scored_waveform
+from train_scorers import COLUMNS, FOLDERS, RATE, classes_of, played, scored_waveform
 from transformers import ClapModel, ClapProcessor, CLIPModel, CLIPProcessor
-
-from itsound_core.griffin_lim import griffin_lim
-from itsound_core.spectrogram import picture_to_mel
 
 PROMPTS = {
     "image": [f"a painting of {wordings[0]}, grayscale" for wordings in SUBJECTS["image"].values()],
@@ -105,9 +102,6 @@ def evaluate_sounds(data: Path, split: str, count: int) -> None:
 
     def scores(waveforms: np.ndarray | Tensor) -> Tensor:
         return sound_scores(model, processor, torch.as_tensor(waveforms), PROMPTS["audio"])
-
-    def played(shown: np.ndarray) -> Tensor:
-        return torch.cat([griffin_lim(picture_to_mel(torch.from_numpy(picture[None].astype(np.float32)) / 255)) for picture in shown])
 
     clips = waves[:].astype(np.float32) / 32767
     of_clips = scores(clips)

@@ -14,10 +14,10 @@ import json
 import shutil
 from pathlib import Path
 
-import torch
+from denoiser_training import trained
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from safetensors.torch import load_file, save_file
-from train_unet import SOURCES, build_unet
+from train_unet import SOURCES, WIDTHS, build_unet
 
 MODELS = Path(__file__).resolve().parents[2] / "models"
 BUDGET = 24_000_000
@@ -36,10 +36,7 @@ COMPONENTS = {
 def export(side: str, data: Path, folder: Path) -> None:
     """Write model_index.json, scheduler/, text_encoder/, tokenizer/ and unet/ of one side into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
-    checkpoint = torch.load(data / f"unet-{side}" / "checkpoint.pt", weights_only=True)
-    unet = build_unet(tuple(checkpoint["widths"]))
-    unet.load_state_dict(checkpoint["average"])
-    unet.half().save_pretrained(folder / "unet")
+    trained(build_unet(WIDTHS[side]), data / f"unet-{side}").half().save_pretrained(folder / "unet")
     for name in ("text_encoder", "tokenizer"):
         shutil.copytree(data / f"text-{side}" / name, folder / name, dirs_exist_ok=True)
     # transformers 5 saves without the prefix that SD 1.5's own file has, and that transformers 4 needs; both read it with the prefix.
@@ -58,7 +55,6 @@ def export(side: str, data: Path, folder: Path) -> None:
     scheduler.save_pretrained(folder / "scheduler")
     index = {"_class_name": "StableDiffusionPipeline", **COMPONENTS, "requires_safety_checker": False}
     (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
-    print(f"{side}: {checkpoint['step']} steps, {checkpoint['seconds'] / 60:.0f} minutes of training")
 
 
 def main() -> None:

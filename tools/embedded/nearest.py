@@ -10,7 +10,6 @@ that from real canvases that were not learnt (the development split) to their ne
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,7 @@ import torch
 from latent_code import LatentCode
 from PIL import Image
 from torch import Tensor
-from train_unet import SOURCES
+from train_unet import SOURCES, encoded, training_canvases
 
 UNLEARNT = {"image": "pictures/dev", "audio": "sounds/dev"}
 
@@ -58,10 +57,9 @@ def main() -> None:
         parser.error(f"--side is needed for the row {args.row}: {', '.join(SOURCES)}")
 
     code = LatentCode.load(args.data / "latent_code.npz")
-    learnt = [np.load(args.data / f"{source}.npy", mmap_mode="r") for source in SOURCES[side]]
+    learnt, labels = training_canvases(args.data, side)
     starts = np.cumsum([0, *map(len, learnt)])
-    entries = [entry for source in SOURCES[side] for entry in json.loads((args.data / f"{source}.json").read_text())]
-    latents = torch.cat([code.encode(np.array(part[i : i + 64])) for part in learnt for i in range(0, len(part), 64)])
+    latents = encoded(code, learnt)
 
     samples = np.stack([np.asarray(Image.open(args.folder / args.row / f"{index:04d}.png")) for index in range(args.count)])
     distances, indices, shifts = nearest(code.encode(samples), latents)
@@ -70,7 +68,7 @@ def main() -> None:
         part = int(np.searchsorted(starts, index, side="right")) - 1
         twin = np.roll(learnt[part][index - starts[part]], shift * 8, axis=1)
         rows.append(np.hstack([sample, np.full((256, 16), 128, np.uint8), twin]))
-        print(f"{len(rows) - 1}: {distance:.3f} to a canvas of {entries[index]['class']}")
+        print(f"{len(rows) - 1}: {distance:.3f} to a canvas of {labels[index]}")
     args.output.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.vstack(rows)).resize((1032, 128 * len(rows)), Image.Resampling.LANCZOS).save(args.output)
 

@@ -62,7 +62,6 @@ def grouped(records: list[Record], *keys: str) -> dict[tuple, list[Record]]:
 
 def progress(wrong: np.ndarray, right: np.ndarray, joint: np.ndarray, draws: int = 10_000) -> tuple[float, float, float]:
     """(joint - wrong) / (right - wrong) of the means of three 0/1 arrays, and its 95 % bootstrap interval."""
-
     rng = np.random.default_rng(0)
     means = []  # of each array: its own, then those of its bootstrap draws
     for answers in (wrong, right, joint):

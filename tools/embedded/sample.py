@@ -19,13 +19,14 @@ from pathlib import Path
 
 import soundfile
 import torch
+from denoiser_training import trained
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from latent_code import LatentCode
 from PIL import Image
 from prompts import SUBJECTS
 from torch import Tensor
-from train_unet import build_unet
+from train_unet import WIDTHS, build_unet
 from transformers import CLIPTextModel, CLIPTokenizer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -53,10 +54,7 @@ class Side:
         if data is None:
             unet = UNet2DConditionModel.from_pretrained(FOLDERS[side], subfolder="unet", torch_dtype=torch.float32)
         else:
-            checkpoint = torch.load(data / f"unet-{side}" / "checkpoint.pt", weights_only=True)
-            unet = build_unet(tuple(checkpoint["widths"]))
-            unet.load_state_dict(checkpoint["average"])
-            print(f"{side}: step {checkpoint['step']}")
+            unet = trained(build_unet(WIDTHS[side]), data / f"unet-{side}")
         tokenizer = CLIPTokenizer.from_pretrained(text / "tokenizer")
         return cls(unet.eval(), tokenizer, CLIPTextModel.from_pretrained(text / "text_encoder", dtype=torch.float32).eval())
 

@@ -16,22 +16,21 @@ see the pictures at half the resolution, where a window holds a whole drawing at
 from __future__ import annotations
 
 import argparse
-import csv
 import json
-import math
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from denoiser_training import TRAINING_STEPS, add_arguments, diffuse, draw_timesteps, train, trained
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from PIL import Image
 from prompts import SUBJECTS
 from torch import Tensor
-from train_unet import TRAINING_STEPS, draw_timesteps
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
@@ -141,85 +140,31 @@ class Canvases:
 # Training ----------------------------------------------------------------------------------------------------------------------------
 
 
-def train(args: argparse.Namespace) -> None:
+def fit(args: argparse.Namespace) -> None:
     torch.manual_seed(args.seed)
-    generator = torch.Generator().manual_seed(args.seed)
-    folder = args.data / "color"
     canvases = Canvases(args.data, "train")
-    unet, average = build_unet(), build_unet().requires_grad_(False)
-    average.load_state_dict(unet.state_dict())
-    optimizer = torch.optim.AdamW(unet.parameters(), args.lr, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
-    step, spent = 0, 0.0
-    if args.resume:
-        checkpoint = torch.load(folder / "checkpoint.pt", weights_only=True)
-        unet.load_state_dict(checkpoint["unet"])
-        average.load_state_dict(checkpoint["average"])
-        optimizer.load_state_dict(checkpoint["optimizer"])
-        generator.set_state(checkpoint["generator"])
-        step, spent = checkpoint["step"], checkpoint["seconds"]
-
-    def save(seconds: float) -> None:
-        state = {"unet": unet.state_dict(), "average": average.state_dict(), "optimizer": optimizer.state_dict()}
-        torch.save({**state, "generator": generator.get_state(), "step": step, "seconds": seconds}, folder / "checkpoint.part")
-        (folder / "checkpoint.part").replace(folder / "checkpoint.pt")
-
+    print(f"{len(canvases.layers)} canvases")
     alphas = build_scheduler().alphas_cumprod
     sigmas = ((1 - alphas) / alphas).sqrt()
     # Strong noise weighs more than in a loss on the noise (1), less than in one on the picture (sigma squared): that is where the prompt
     # decides the hue. Low noise is drawn seldom, and so is more noise than a sample has at step 7.
     density, weight = sigmas.square().clamp(0.2, 1.0), sigmas.clamp(max=LARGEST_SIGMA) ** 1.5
     density[sigmas > LARGEST_SIGMA] = 0.2
-    full = canvases.layers.shape[-1]
-    print(f"{sum(p.numel() for p in unet.parameters()) / 1e6:.2f} M parameters, {len(canvases.layers)} canvases", flush=True)
 
-    budget = 60.0 * args.minutes
-    began = time.monotonic() - spent
-    saved = logged = spent
-    losses: list[float] = []
-    with (folder / "log.csv").open("a", newline="") as file:
-        log = csv.writer(file)
-        while (seconds := time.monotonic() - began) < budget:
-            done = seconds / budget
-            coarse, width = done < args.coarse_share, full if done > 1.0 - args.full_share else args.window
-            lr = args.lr * min(1.0, (step + 1) / 50) * min(1.0, 0.02 + 1.25 * (1.0 - done))
-            for group in optimizer.param_groups:
-                group["lr"] = lr
+    def batch_loss(predict: Callable, done: float, generator: torch.Generator) -> tuple[Tensor, int]:
+        width = canvases.layers.shape[-1] if done > 1.0 - args.full_share else args.window
+        if done < args.coarse_share:
+            pictures, text = canvases.draw(args.batch, 2 * width, generator, args.null_share)
+            pictures = F.avg_pool2d(pictures, 2)
+        else:
+            pictures, text = canvases.draw(max(1, args.batch // 2 * args.window // width), width, generator, args.null_share)
+        timestep = draw_timesteps(len(pictures), density, generator)
+        noisy, noise = diffuse(pictures, alphas, timestep, generator)
+        gray, color = split_gray(predict(noisy, timestep, text).sample - noise)
+        squares = color.square().mean(dim=(1, 2, 3)) + GRAY_SHARE * gray.square().mean(dim=(1, 2, 3))
+        return (weight[timestep] * squares).mean(), pictures.shape[-1]
 
-            if coarse:
-                pictures, text = canvases.draw(args.batch, 2 * width, generator, args.null_share)
-                pictures = F.avg_pool2d(pictures, 2)
-            else:
-                pictures, text = canvases.draw(max(1, args.batch // 2 * args.window // width), width, generator, args.null_share)
-            timestep = draw_timesteps(len(pictures), density, generator)
-            noise = torch.randn(pictures.shape, generator=generator)
-            alpha = alphas[timestep].view(-1, 1, 1, 1)
-            noisy = alpha.sqrt() * pictures + (1.0 - alpha).sqrt() * noise
-            gray, color = split_gray(unet(noisy, timestep, text).sample - noise)
-            squares = color.square().mean(dim=(1, 2, 3)) + GRAY_SHARE * gray.square().mean(dim=(1, 2, 3))
-            loss = (weight[timestep] * squares).mean()
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(unet.parameters(), 1.0)
-            optimizer.step()
-            step += 1
-            decay = min(0.999, (1.0 + step) / (20.0 + step))
-            with torch.no_grad():
-                for mean, parameter in zip(average.parameters(), unet.parameters(), strict=True):
-                    mean.lerp_(parameter, 1.0 - decay)
-
-            losses.append(loss.item())
-            if seconds - logged > 30.0:
-                row = [step, round(seconds), *pictures.shape[2:], round(sum(losses) / len(losses), 4), f"{lr:.1e}"]
-                log.writerow(row)
-                file.flush()
-                print(*row, flush=True)
-                logged, losses = seconds, []
-                if not math.isfinite(row[4]):
-                    raise RuntimeError(f"training diverged at step {step}: resume with a smaller --lr than {args.lr}")
-            if seconds - saved > 300.0:
-                save(seconds)
-                saved = seconds
-    save(budget)
+    train(build_unet(), args.data / "color", batch_loss, args)
 
 
 # Measuring ---------------------------------------------------------------------------------------------------------------------------
@@ -274,10 +219,8 @@ def evaluate(args: argparse.Namespace) -> None:
     labels = [canvases.labels[i] for i in chosen]
     names = list(SUBJECTS["image"])
     wrong = [names[(names.index(label) + len(names) // 2) % len(names)] for label in labels]
-    checkpoint = torch.load(args.data / "color" / "checkpoint.pt", weights_only=True)
-    unet = build_unet().eval()
-    unet.load_state_dict(checkpoint["average"])
-    print(f"step {checkpoint['step']}, {args.evaluate}: ink of {len(chosen)} canvases, {args.columns} columns, guidance {args.guidance}")
+    unet = trained(build_unet(), args.data / "color")
+    print(f"{args.evaluate}: ink of {len(chosen)} canvases, {args.columns} columns, guidance {args.guidance}")
 
     def error(pictures: Tensor) -> float:
         return float(((pictures - truth).abs() * ink).sum() / (3 * ink.sum()))
@@ -318,10 +261,7 @@ def evaluate(args: argparse.Namespace) -> None:
 
 def export(data: Path, folder: Path = FOLDER) -> None:
     """Write unet/, scheduler/ and model_index.json. There is no text encoder: the image model's reads the prompts."""
-    checkpoint = torch.load(data / "color" / "checkpoint.pt", weights_only=True)
-    unet = build_unet()
-    unet.load_state_dict(checkpoint["average"])
-    unet.half().save_pretrained(folder / "unet")
+    trained(build_unet(), data / "color").half().save_pretrained(folder / "unet")
     build_scheduler().save_pretrained(folder / "scheduler")
     index = {
         "_class_name": "DiffusionPipeline",
@@ -329,21 +269,12 @@ def export(data: Path, folder: Path = FOLDER) -> None:
         "unet": ["diffusers", "UNet2DConditionModel"],
     }
     (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
-    print(f"{checkpoint['step']} steps, {checkpoint['seconds'] / 60:.0f} minutes of training")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path("data"))
-    parser.add_argument("--minutes", type=float, default=50.0, help="wall-clock budget, earlier runs counted in")
-    parser.add_argument("--resume", action="store_true", help="continue from the checkpoint")
-    parser.add_argument("--batch", type=int, default=8, help="windows a step at half the resolution; fewer as they get larger")
-    parser.add_argument("--window", type=int, default=32, help="columns of a window")
+    add_arguments(parser, minutes=50.0, full_share=0.1)
     parser.add_argument("--coarse-share", type=float, default=0.5, help="first share of the budget, trained at half the resolution")
-    parser.add_argument("--full-share", type=float, default=0.1, help="last share of the budget, trained at full width")
-    parser.add_argument("--lr", type=float, default=1.5e-3)
-    parser.add_argument("--null-share", type=float, default=0.1)
-    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--evaluate", choices=("dev", "heldout"), help="measure the checkpoint instead of training")
     parser.add_argument("--guidance", type=float, default=3.0)
     parser.add_argument("--seeds", type=int, default=1, help="of the right prompt, to evaluate")
@@ -358,7 +289,7 @@ def main() -> None:
     elif args.evaluate:
         evaluate(args)
     else:
-        train(args)
+        fit(args)
 
 
 if __name__ == "__main__":

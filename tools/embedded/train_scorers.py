@@ -25,9 +25,9 @@ import torch
 import torch.nn.functional as F
 import torchaudio
 from prompts import SUBJECTS, draw_prompt, words
-from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from tokenizers import pre_tokenizers
 from torch import Tensor
-from train_text import write_tokenizer
+from train_text import byte_pair_merges, write_tokenizer
 from train_vae import Muon
 from train_vocoder import REPOSITORY
 from transformers import (
@@ -65,14 +65,21 @@ STEPS = {"image": 1500, "audio": 600}  # what ships had fewer: see the model car
 # --- Models and processors ---------------------------------------------------------------------------------------------------------
 
 
-def build_clip(tokens: int) -> CLIPModel:
-    """ViT on 64 x 64 pixels in patches of 8, and a causal text encoder that is read at the end token, the last of `tokens`."""
-    text = {
+def text_tower(tokens: int) -> dict[str, int]:
+    """What CLIP's and CLAP's text encoders have in common."""
+    return {
         "vocab_size": tokens,
         "hidden_size": WIDTH,
         "intermediate_size": 2 * WIDTH,
         "num_hidden_layers": 2,
         "num_attention_heads": 4,
+    }
+
+
+def build_clip(tokens: int) -> CLIPModel:
+    """ViT on 64 x 64 pixels in patches of 8, and a causal text encoder that is read at the end token, the last of `tokens`."""
+    text = {
+        **text_tower(tokens),
         "max_position_embeddings": TEXT_LENGTH,
         "bos_token_id": tokens - 2,
         "eos_token_id": tokens - 1,
@@ -110,14 +117,8 @@ def start_local(model: CLIPModel) -> None:
 
 def build_clap(tokens: int) -> ClapModel:
     """HTSAT on 64 mels x 256 frames, folded to 128 x 128 and cut in patches of 8, and a RoBERTa of two layers."""
-    text = {
-        "vocab_size": tokens,
-        "hidden_size": WIDTH,
-        "intermediate_size": 2 * WIDTH,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "max_position_embeddings": TEXT_LENGTH + 2,  # RoBERTa counts positions from the padding token's id plus one
-    }
+    # RoBERTa counts positions from the padding token's id plus one.
+    text = {**text_tower(tokens), "max_position_embeddings": TEXT_LENGTH + 2}
     audio = {
         "num_mel_bins": 64,
         "spec_size": 128,
@@ -156,11 +157,7 @@ def build_feature_extractor() -> ClapFeatureExtractor:
 def write_roberta_tokenizer(vocabulary: list[str], folder: Path) -> None:
     """RoBERTa's byte-level BPE with merges that make every word of `vocabulary`, small or capitalised, one token."""
     cased = sorted({*vocabulary, *(word.capitalize() for word in vocabulary)})
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
-    tokenizer.train_from_iterator(cased, trainers.BpeTrainer(vocab_size=100_000, min_frequency=1, show_progress=False))
-    merges = [tuple(pair) for pair in json.loads(tokenizer.to_str())["model"]["merges"]]
-
+    merges = byte_pair_merges([["Ġ", *word] for word in cased])  # the byte-level letter for a space begins each word
     tokens = ["<s>", "<pad>", "</s>", "<unk>", *sorted(pre_tokenizers.ByteLevel.alphabet()), *("".join(pair) for pair in merges), "<mask>"]
     (folder / "vocab.json").write_text(json.dumps({token: index for index, token in enumerate(dict.fromkeys(tokens))}, ensure_ascii=False))
     (folder / "merges.txt").write_text("#version: 0.2\n" + "".join(f"{left} {right}\n" for left, right in merges))
@@ -172,7 +169,7 @@ def write_roberta_tokenizer(vocabulary: list[str], folder: Path) -> None:
 def write_processor(side: str, folder: Path) -> CLIPProcessor | ClapProcessor:
     """Tokenizer and preprocessor configuration, written to `folder` and loaded from there.
 
-    A tokenizer of the same words is kept: merges of equal frequency come in another order each time, and weights go with one order.
+    A tokenizer of the same words is kept: weights go with its order of merges, and that of the shipped ones was drawn by chance.
     """
     folder.mkdir(parents=True, exist_ok=True)
     known = folder / "words.json"
@@ -223,9 +220,9 @@ def log_mels(extractor: ClapFeatureExtractor, waveform: Tensor) -> np.ndarray:
     return np.concatenate(extractor(heard, sampling_rate=RATE, return_tensors="np")["input_features"])
 
 
-def played(pictures: np.ndarray) -> Tensor:
-    """Waveforms of uint8 pictures (B, 256, 1024) by a short Griffin-Lim; its errors are to be part of what is learned."""
-    return griffin_lim(picture_to_mel(torch.from_numpy(pictures.astype(np.float32)) / 255), iterations=8)
+def played(pictures: np.ndarray, iterations: int = 48) -> Tensor:
+    """Waveforms of uint8 pictures (B, 256, 1024) by Griffin-Lim."""
+    return griffin_lim(picture_to_mel(torch.from_numpy(pictures.astype(np.float32)) / 255), iterations=iterations)
 
 
 def training_sounds(data: Path) -> tuple[Tensor, Tensor]:
@@ -242,7 +239,8 @@ def training_sounds(data: Path) -> tuple[Tensor, Tensor]:
         waves, pictures = (np.load(source, mmap_mode="r") for source in sources)
         spectrograms = np.load(data / "sounds" / "train.npy", mmap_mode="r")
         heard = [log_mels(extractor, torch.from_numpy(waves[i : i + 10].astype(np.float32) / 32767)) for i in range(0, once, 10)]
-        heard += [log_mels(extractor, played(shown[i : i + 4])) for shown in (spectrograms, pictures) for i in range(0, again, 4)]
+        for shown in (spectrograms, pictures):  # by a short Griffin-Lim: its errors are to be part of what is learned
+            heard += [log_mels(extractor, played(shown[i : i + 4], iterations=8)) for i in range(0, again, 4)]
         np.save(target, np.concatenate(heard).astype(np.float16))
     indices = [labels.index(name) for name in classes_of(manifest)]
     return torch.from_numpy(np.load(target)).float(), torch.tensor(indices[:once] + indices[:again] + [len(labels)] * again)

@@ -16,13 +16,14 @@ from __future__ import annotations
 import argparse
 import json
 import random
-from itertools import combinations
+from collections import Counter
+from itertools import combinations, pairwise
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from prompts import PLUS, SUBJECTS, draw_prompt, words
-from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from tokenizers import pre_tokenizers
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
@@ -31,14 +32,32 @@ WIDTH = 128
 START, END = "<|startoftext|>", "<|endoftext|>"
 
 
+def byte_pair_merges(spelled: list[list[str]]) -> list[tuple[str, str]]:
+    """Merges, most frequent first and equal ones by the alphabet, that make each of the words one token.
+
+    The library's trainer breaks ties by chance, and trained weights go with one order of the merges.
+    """
+    merges = []
+    while pairs := Counter(pair for word in spelled for pair in pairwise(word)):
+        left, right = min(pairs, key=lambda pair: (-pairs[pair], pair))
+        merges.append((left, right))
+        spelled = [_merged(word, left, right) for word in spelled]
+    return merges
+
+
+def _merged(word: list[str], left: str, right: str) -> list[str]:
+    symbols: list[str] = []
+    for symbol in word:
+        if symbol == right and symbols and symbols[-1] == left:
+            symbols[-1] = left + right
+        else:
+            symbols.append(symbol)
+    return symbols
+
+
 def write_tokenizer(vocabulary: list[str], folder: Path) -> None:
     """CLIP's byte-level BPE with merges that make every word of `vocabulary` one token; other words fall apart into pieces."""
-    tokenizer = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
-    trainer = trainers.BpeTrainer(vocab_size=100_000, min_frequency=1, end_of_word_suffix="</w>", show_progress=False)
-    tokenizer.train_from_iterator(vocabulary, trainer)
-    merges = [tuple(pair) for pair in json.loads(tokenizer.to_str())["model"]["merges"]]
-
+    merges = byte_pair_merges([[*word[:-1], f"{word[-1]}</w>"] for word in vocabulary])
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokens = [*alphabet, *(f"{character}</w>" for character in alphabet), *("".join(pair) for pair in merges), START, END]
     folder.mkdir(parents=True, exist_ok=True)
