@@ -1,0 +1,40 @@
+"""ComfyUI and this pack inside one's own process, without a server: for the tests and the benchmarks."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+
+REPO = Path(__file__).resolve().parent.parent
+
+
+def import_comfyui(folder: str, options: Sequence[str]) -> None:
+    """Put ComfyUI on the path and let it read `options` as its command line once: it picks its device while it is imported."""
+    sys.path.insert(0, folder)  # before the repository, whose nodes/ would hide ComfyUI's nodes.py
+    import comfy.options  # pyright: ignore[reportMissingImports]
+
+    comfy.options.enable_args_parsing()
+    argv, sys.argv = sys.argv, ["main.py", *options]
+    try:
+        import comfy.cli_args  # pyright: ignore[reportMissingImports]  # noqa: F401
+    finally:
+        sys.argv = argv
+
+
+def load_pack(custom_nodes: Path) -> ModuleType:
+    """The pack as a package, loaded by path from a folder whose name has a hyphen, as ComfyUI's load_custom_node does.
+
+    `custom_nodes` is an empty folder. Submodules: ``importlib.import_module(pack.__name__ + ".nodes.guider")``.
+    """
+    folder = custom_nodes / "images-that-sound"
+    folder.symlink_to(REPO, target_is_directory=True)
+    name = str(folder).replace(".", "_x_")
+    spec = importlib.util.spec_from_file_location(name, folder / "__init__.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
