@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
-import numpy as np
-import scipy.signal
 import torch
 from torch import Tensor
 
+from ..itsound_core.resampling import resample
 from ..itsound_core.spectrogram import AUFFUSION
 
 # Rounding in half precision or in a resize may leave 0..1 by less than half a level of an 8-bit picture.
@@ -91,18 +88,6 @@ def waveform(audio: dict | None, node: str) -> tuple[Tensor, int]:
         count = int((~samples.isfinite()).sum())
         raise ValueError(f"{node}: audio holds {count} samples that are NaN or infinite. Load the recording again or render it anew.")
     return samples.float().cpu(), int(rate)
-
-
-def resample(samples: Tensor, rate: int, target: int) -> Tensor:
-    """Samples (..., T) at `rate` Hz to (..., ceil(T x target / rate)) at `target` Hz, on the CPU.
-
-    Kaiser-windowed sinc: even to 93 % of the lower rate's half, 80 dB down beyond 101 %.
-    """
-    if rate == target:
-        return samples
-    up, down = target // math.gcd(rate, target), rate // math.gcd(rate, target)
-    lowpass = scipy.signal.firwin(128 * max(up, down) + 1, 0.97 / max(up, down), width=0.08 / max(up, down))
-    return torch.from_numpy(scipy.signal.resample_poly(samples.numpy(), up, down, axis=-1, window=np.asarray(lowpass, np.float32)))
 
 
 def mono(audio: dict | None, node: str) -> Tensor:

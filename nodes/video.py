@@ -14,6 +14,7 @@ from comfy_api.latest import InputImpl, io
 from torch import Tensor
 
 from ..itsound_core.playhead import frame_count, playhead_frames
+from ..itsound_core.resampling import resample
 from . import checks
 
 AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
@@ -86,7 +87,7 @@ class PlayheadVideo(io.ComfyNode):
             samples = samples.mean(dim=1, keepdim=True)
         seconds = samples.shape[2] / rate
         if rate not in AAC_RATES:
-            samples, rate = checks.resample(samples, rate, OTHER_RATE), OTHER_RATE
+            samples, rate = resample(samples, rate, OTHER_RATE), OTHER_RATE
         height, width = pictures.shape[1:3]
         # H.264 takes even sizes only.
         pictures = F.pad(pictures.expand(-1, -1, -1, 3), (0, 0, 0, width % 2, 0, height % 2))

@@ -4,7 +4,7 @@
     python tools/embedded/evaluate_scorers.py --side audio --data data
     python tools/embedded/evaluate_scorers.py --side image --data data --split heldout     # once, when all is settled
 
-A score is 100 x cosine similarity: of a picture the mean over square crops, of a sound at least 0. One prompt a class; top-1 is how often
+Scores are itsound_core.scoring's, of what is left of a canvas without its last 32 columns. One prompt a class; top-1 is how often
 the right one scores highest, the margin is the right prompt's score less the best wrong one's. An item of no class is given by the best of
 all its scores. Mean and standard deviation over items.
 """
@@ -18,8 +18,10 @@ import numpy as np
 import torch
 from prompts import SUBJECTS
 from torch import Tensor
-from train_scorers import COLUMNS, FOLDERS, RATE, classes_of, played, scored_waveform
-from transformers import ClapModel, ClapProcessor, CLIPModel, CLIPProcessor
+from train_scorers import COLUMNS, FOLDERS, classes_of, played
+
+from itsound_core.scoring import PictureScorer, SoundScorer
+from itsound_core.spectrogram import AUFFUSION
 
 PROMPTS = {
     "image": [f"a painting of {wordings[0]}, grayscale" for wordings in SUBJECTS["image"].values()],
@@ -27,34 +29,15 @@ PROMPTS = {
 }
 
 
-def square_crops(picture: np.ndarray) -> list[np.ndarray]:
-    """The crops (256, 256, 3) of a uint8 picture (256, 1024) that are scored: of its first 992 columns, a stride of H / 8 apart."""
-    height = len(picture)
-    gray = np.repeat(picture[:, :COLUMNS, None], 3, axis=2)
-    return [gray[:, left : left + height] for left in range(0, COLUMNS - height + 1, height // 8)]
-
-
-@torch.inference_mode()
-def picture_scores(model: CLIPModel, processor: CLIPProcessor, pictures: np.ndarray, prompts: list[str]) -> Tensor:
+def picture_scores(scorer: PictureScorer, pictures: np.ndarray, prompts: list[str]) -> Tensor:
     """(N, prompts) of uint8 pictures (N, 256, 1024), in -100..100."""
-    rows = []
-    for picture in pictures:
-        inputs = processor(text=prompts, images=square_crops(picture), padding=True, truncation=True, return_tensors="pt")
-        output = model(**inputs)
-        rows.append(100 * (output.image_embeds @ output.text_embeds.T).mean(dim=0))
-    return torch.stack(rows)
+    return torch.stack([scorer(torch.from_numpy(picture[:, :COLUMNS] / 255.0), prompts) for picture in pictures])
 
 
-@torch.inference_mode()
-def sound_scores(model: ClapModel, processor: ClapProcessor, waveforms: Tensor, prompts: list[str]) -> Tensor:
+def sound_scores(scorer: SoundScorer, waveforms: Tensor, prompts: list[str]) -> Tensor:
     """(N, prompts) of waveforms (N, T) at 16 kHz, in 0..100."""
-    text = processor.tokenizer(prompts, padding=True, truncation=True, return_tensors="pt")
-    rows = []
-    for waveform in scored_waveform(waveforms):
-        heard = processor.feature_extractor(waveform.numpy(), sampling_rate=RATE, return_tensors="pt")
-        output = model(**text, **heard)
-        rows.append(100 * (output.audio_embeds @ output.text_embeds.T)[0].clamp(min=0))
-    return torch.stack(rows)
+    rate = AUFFUSION.sample_rate
+    return torch.stack([scorer(waveform[: COLUMNS * AUFFUSION.hop_length], rate, prompts) for waveform in waveforms])
 
 
 def spread(values: Tensor) -> str:
@@ -84,24 +67,22 @@ def noise(count: int) -> np.ndarray:
 
 
 def evaluate_pictures(data: Path, split: str, count: int) -> None:
-    model = CLIPModel.from_pretrained(FOLDERS["image"], dtype=torch.float32).eval()
-    processor = CLIPProcessor.from_pretrained(FOLDERS["image"])
+    scorer = PictureScorer.load(FOLDERS["image"])
     pictures, spectrograms = (np.load(data / name / f"{split}.npy", mmap_mode="r") for name in ("pictures", "sounds"))
-    scores = picture_scores(model, processor, pictures, PROMPTS["image"])
+    scores = picture_scores(scorer, pictures, PROMPTS["image"])
     report(f"canvases, {split}", scores, classes_of(data / "pictures" / f"{split}.json"), "image")
-    report_of_no_class("spectrograms", picture_scores(model, processor, spectrograms[:count], PROMPTS["image"]))
-    report_of_no_class("noise", picture_scores(model, processor, noise(10), PROMPTS["image"]))
+    report_of_no_class("spectrograms", picture_scores(scorer, spectrograms[:count], PROMPTS["image"]))
+    report_of_no_class("noise", picture_scores(scorer, noise(10), PROMPTS["image"]))
 
 
 def evaluate_sounds(data: Path, split: str, count: int) -> None:
-    model = ClapModel.from_pretrained(FOLDERS["audio"], dtype=torch.float32).eval()
-    processor = ClapProcessor.from_pretrained(FOLDERS["audio"])
+    scorer = SoundScorer.load(FOLDERS["audio"])
     waves = np.load(data / "sounds" / f"{split}_waves.npy", mmap_mode="r")
     classes = classes_of(data / "sounds" / f"{split}.json")
     pictures, spectrograms = (np.load(data / name / f"{split}.npy", mmap_mode="r") for name in ("pictures", "sounds"))
 
     def scores(waveforms: np.ndarray | Tensor) -> Tensor:
-        return sound_scores(model, processor, torch.as_tensor(waveforms), PROMPTS["audio"])
+        return sound_scores(scorer, torch.as_tensor(waveforms), PROMPTS["audio"])
 
     clips = waves[:].astype(np.float32) / 32767
     of_clips = scores(clips)

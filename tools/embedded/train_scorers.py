@@ -23,7 +23,6 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-import torchaudio
 from prompts import SUBJECTS, draw_prompt, words
 from tokenizers import pre_tokenizers
 from torch import Tensor
@@ -44,6 +43,7 @@ from transformers import (
 )
 
 from itsound_core.griffin_lim import griffin_lim
+from itsound_core.resampling import resample
 from itsound_core.spectrogram import AUFFUSION, normalize_peak, picture_to_mel
 
 FOLDERS = {"image": REPOSITORY / "models" / "embedded-clip", "audio": REPOSITORY / "models" / "embedded-clap"}
@@ -210,8 +210,7 @@ def small_canvases(data: Path, name: str) -> Tensor:
 
 def scored_waveform(waveform: Tensor) -> Tensor:
     """What CLAP hears of a waveform (B, T) at 16 kHz: 9.92 s at 48 kHz, peak normalised (METHOD.md, "Evaluation")."""
-    cropped = waveform[:, : COLUMNS * AUFFUSION.hop_length]
-    return normalize_peak(torchaudio.functional.resample(cropped, AUFFUSION.sample_rate, RATE))
+    return resample(normalize_peak(waveform[:, : COLUMNS * AUFFUSION.hop_length]), AUFFUSION.sample_rate, RATE)
 
 
 def log_mels(extractor: ClapFeatureExtractor, waveform: Tensor) -> np.ndarray:

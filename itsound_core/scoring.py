@@ -1,0 +1,138 @@
+"""How well pictures and sounds agree with their prompts: CLIP and CLAP scores as the paper computes them (METHOD.md "Evaluation")."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from transformers import ClapModel, ClapProcessor, CLIPModel, CLIPProcessor
+
+from .resampling import resample
+
+CONFIG_FILE = "config.json"
+CROP_STRIDES = 8
+"""Square crops of a wide picture are H / 8 apart."""
+
+Model = TypeVar("Model", CLIPModel, ClapModel)
+Processor = TypeVar("Processor", CLIPProcessor, ClapProcessor)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a SCORES socket carries: two scores of each of N samples, in %, higher is better."""
+
+    picture: Tensor
+    """(N,), CLIP, -100..100."""
+    sound: Tensor
+    """(N,), CLAP, 0..100."""
+    image_prompts: tuple[str, ...]
+    """What each picture was to show, N."""
+    audio_prompts: tuple[str, ...]
+    """What each sound was to be, N."""
+
+    def table(self) -> str:
+        """A line for each sample and one for mean and standard deviation."""
+        lines = [f"{'sample':>8}{'picture':>10}{'sound':>10}"]
+        lines += [f"{i:8}{picture:10.1f}{sound:10.1f}" for i, (picture, sound) in enumerate(zip(self.picture, self.sound, strict=True))]
+        if len(self.picture) > 1:
+            lines += [
+                f"{name:>8}{picture:10.1f}{sound:10.1f}"
+                for name, picture, sound in (
+                    ("mean", self.picture.mean(), self.sound.mean()),
+                    ("st. dev.", self.picture.std(), self.sound.std()),
+                )
+            ]
+        return "\n".join(lines)
+
+
+class PictureScorer(nn.Module):
+    """CLIP: 100 x cosine similarity of a picture and a prompt, the mean over square crops of the picture."""
+
+    def __init__(self, model: CLIPModel, processor: CLIPProcessor) -> None:
+        super().__init__()
+        self.model, self.processor = model.eval().requires_grad_(False), processor
+
+    @classmethod
+    def load(cls, folder: Path) -> PictureScorer:
+        """A local transformers folder. Raises ValueError naming what is wrong with it and what to do."""
+        return cls(*_load(folder, "clip", CLIPModel, CLIPProcessor))
+
+    def forward(self, picture: Tensor, prompts: list[str]) -> Tensor:
+        """Scores (len(prompts),) in -100..100 of one gray picture (H, W) in 0..1, W >= H."""
+        pixels = (255 * picture).round().to(torch.uint8).cpu()
+        crops = [crop[..., None].expand(-1, -1, 3).numpy() for crop in square_crops(pixels)]
+        inputs = self.processor(
+            text=prompts, images=crops, input_data_format="channels_last", padding=True, truncation=True, return_tensors="pt"
+        )
+        output = self.model(**inputs.to(self.model.device))
+        return 100 * (output.text_embeds @ output.image_embeds.T).mean(dim=1).float().cpu()
+
+
+class SoundScorer(nn.Module):
+    """CLAP: 100 x cosine similarity of a sound and a prompt, at least 0."""
+
+    def __init__(self, model: ClapModel, processor: ClapProcessor) -> None:
+        super().__init__()
+        self.model, self.processor = model.eval().requires_grad_(False), processor
+
+    @classmethod
+    def load(cls, folder: Path) -> SoundScorer:
+        """A local transformers folder. Raises ValueError naming what is wrong with it and what to do."""
+        return cls(*_load(folder, "clap", ClapModel, ClapProcessor))
+
+    def forward(self, waveform: Tensor, rate: int, prompts: list[str]) -> Tensor:
+        """Scores (len(prompts),) in 0..100 of one waveform (T,) at `rate` Hz, scaled to a peak of 1; silence scores 0."""
+        peak = float(waveform.abs().max())
+        if peak == 0:
+            return torch.zeros(len(prompts))
+        extractor = self.processor.feature_extractor
+        heard = resample(waveform.cpu() / peak, rate, extractor.sampling_rate)
+        windows = [window.numpy() for window in fixed_windows(heard, extractor.nb_max_samples)]
+        inputs = extractor(windows, sampling_rate=extractor.sampling_rate, return_tensors="pt")
+        inputs.update(self.processor.tokenizer(prompts, padding=True, truncation=True, return_tensors="pt"))
+        output = self.model(**inputs.to(self.model.device))
+        return 100 * (output.text_embeds @ output.audio_embeds.T).mean(dim=1).clamp(min=0).float().cpu()
+
+
+def square_crops(picture: Tensor) -> list[Tensor]:
+    """Squares (H, H) of a picture (H, W), W >= H, from left to right with a stride of H / 8; the last ends at the right edge."""
+    height, width = picture.shape
+    stride = max(1, height // CROP_STRIDES)
+    starts = sorted({*range(0, width - height + 1, stride), width - height})
+    return [picture[:, start : start + height] for start in starts]
+
+
+def fixed_windows(waveform: Tensor, length: int) -> list[Tensor]:
+    """As few windows (length,) as cover a waveform (T,), evenly spread from its start to its end; a shorter one is one window.
+
+    Left to itself, CLAP's feature extractor takes a random window of what is longer than ten seconds.
+    """
+    extra = len(waveform) - length
+    if extra <= 0:
+        return [waveform]
+    count = -(-len(waveform) // length)
+    return [waveform[round(i * extra / (count - 1)) :][:length] for i in range(count)]
+
+
+def _load(folder: Path, kind: str, model_class: type[Model], processor_class: type[Processor]) -> tuple[Model, Processor]:
+    name = kind.upper()
+    remedy = f"Copy a {name} model's whole folder, as transformers saves it: {CONFIG_FILE}, weights, tokenizer and preprocessor."
+    config: dict[str, Any] = {}
+    try:
+        config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{folder / CONFIG_FILE} cannot be read ({error}). {remedy}") from error
+    if config.get("model_type") != kind:
+        raise ValueError(f"{folder} holds a model of the type {config.get('model_type')!r}, not {kind!r}. {remedy}")
+    try:
+        model, report = model_class.from_pretrained(folder, local_files_only=True, output_loading_info=True)
+        processor = processor_class.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # what these loaders raise of a damaged file differs with every version of transformers
+        raise ValueError(f"{folder} cannot be loaded as a {name} model ({type(error).__name__}: {error}). {remedy}") from error
+    if missing := sorted(report["missing_keys"]):
+        raise ValueError(f"{folder} lacks {len(missing)} of the {name} model's weights, such as {missing[0]}. {remedy}")
+    return model.float(), processor

@@ -1,0 +1,61 @@
+"""Names of model files and folders as the loaders' lists show them, always with /, and errors that name the choice that led to them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+import struct
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import folder_paths
+from safetensors import SafetensorError
+
+EMBEDDED = "embedded"
+UNREADABLE = (ValueError, RuntimeError, OSError, EOFError, KeyError, AttributeError, SafetensorError, struct.error, pickle.UnpicklingError)
+
+
+def register_folder(key: str, extensions: Collection[str]) -> None:
+    """Make `key` a folder of models/, beside those that an extra_model_paths.yaml may have declared for it.
+
+    A key that add_model_folder_path alone creates lists files of every kind.
+    """
+    folder_paths.add_model_folder_path(key, os.path.join(folder_paths.models_dir, key))
+    folder_paths.folder_names_and_paths[key][1].update(extensions)
+
+
+def file_names(key: str) -> list[str]:
+    return [name.replace(os.sep, "/") for name in folder_paths.get_filename_list(key)]
+
+
+def folder_names(key: str, *markers: str) -> list[str]:
+    """Names of the folders, at any depth under a key's own, that hold one of the files `markers`."""
+    names = []
+    for root in folder_paths.get_folder_paths(key):
+        for folder, _, _ in os.walk(root, followlinks=True):
+            if folder != root and any(os.path.isfile(os.path.join(folder, marker)) for marker in markers):
+                names.append(os.path.relpath(folder, root).replace(os.sep, "/"))
+    return sorted(set(names))
+
+
+def folder_path(key: str, name: str) -> Path:
+    candidates = [Path(root) / name for root in folder_paths.get_folder_paths(key)]
+    return next((folder for folder in candidates if folder.is_dir()), candidates[0])
+
+
+def stamp(path: Path) -> str:
+    """A digest, because ComfyUI writes it into the metadata of saved files, where nobody's folders belong."""
+    files = sorted(path.rglob("*")) if path.is_dir() else [path]
+    state = [(str(file), file.stat().st_mtime_ns, file.stat().st_size) for file in files if file.is_file()]
+    return hashlib.sha256(repr(state).encode()).hexdigest()
+
+
+@contextmanager
+def naming(node: str, socket: str, name: str) -> Iterator[None]:
+    """Give a file's error the node, the input and the choice that led to it."""
+    try:
+        yield
+    except UNREADABLE as error:
+        raise ValueError(f'{node}: {socket} is "{name}". {error}') from error

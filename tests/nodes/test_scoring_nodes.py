@@ -1,0 +1,150 @@
+"""Scoring in a graph: loading, scores of a batch, and keeping the best."""
+
+from __future__ import annotations
+
+import importlib
+import shutil
+
+import pytest
+import torch
+
+pytest.importorskip("comfy.samplers", reason="COMFYUI_PATH does not name a ComfyUI folder")
+
+import folder_paths  # noqa: E402
+from comfy_execution.graph_utils import ExecutionBlocker  # noqa: E402
+
+from itsound_core.embedded import CLAP_FOLDER, CLIP_FOLDER  # noqa: E402
+from itsound_core.scoring import PictureScorer, SoundScorer  # noqa: E402
+
+RATE = 16000
+
+
+@pytest.fixture(scope="module")
+def nodes(pack):
+    return importlib.import_module(pack.__name__ + ".nodes.scoring")
+
+
+@pytest.fixture(scope="module")
+def scorer(nodes):
+    (loaded,) = nodes.LoadScorers.execute("embedded", "embedded").result
+    return loaded
+
+
+def images(count=2, width=320):
+    return torch.rand(count, 256, width, 3, generator=torch.Generator().manual_seed(0))
+
+
+def audio(count=2, channels=1, seconds=1.0):
+    noise = torch.randn(count, channels, round(seconds * RATE), generator=torch.Generator().manual_seed(1))
+    return {"waveform": 0.1 * noise, "sample_rate": RATE}
+
+
+def scores(nodes, picture, sound):
+    count = len(picture)
+    scores_class = importlib.import_module(nodes.__name__.rsplit(".", 2)[0] + ".itsound_core.scoring").Scores
+    return scores_class(torch.tensor(picture), torch.tensor(sound), ("a",) * count, ("b",) * count)
+
+
+@torch.inference_mode()
+def test_a_batch_gets_the_scores_that_its_items_get_alone(nodes, scorer):
+    pictures, sounds = images(3), audio(3, channels=2)
+    found, table, plot = nodes.ScoreImageAndSound.execute(scorer, pictures, sounds, "a castle", "church bell").result
+    clip, clap = PictureScorer.load(CLIP_FOLDER), SoundScorer.load(CLAP_FOLDER)
+    for i in range(3):
+        torch.testing.assert_close(found.picture[i], clip(pictures[i].mean(dim=-1), ["a castle"])[0], atol=1e-3, rtol=0)
+        torch.testing.assert_close(found.sound[i], clap(sounds["waveform"][i].mean(dim=0), RATE, ["church bell"])[0], atol=1e-3, rtol=0)
+    assert table.splitlines()[1].split() == ["0", f"{found.picture[0]:.1f}", f"{found.sound[0]:.1f}"]
+    assert plot.shape == (1, 768, 768, 3)
+
+
+@torch.inference_mode()
+def test_each_sample_may_have_its_own_prompts(nodes, scorer):
+    pictures, sounds = images(1).expand(2, -1, -1, -1), audio(1)
+    found, *_ = nodes.ScoreImageAndSound.execute(scorer, pictures, sounds, "a castle\na dog\n", "church bell").result
+    assert found.image_prompts == ("a castle", "a dog") and found.audio_prompts == ("church bell",) * 2
+    assert found.picture[0] != found.picture[1] and found.sound[0] == found.sound[1]
+
+
+def test_colours_are_scored_as_the_gray_that_sounds(nodes, scorer):
+    gray = images(1).mean(dim=-1, keepdim=True).expand(-1, -1, -1, 3) * 0.5 + 0.25
+    tint = torch.tensor([0.1, -0.1, 0.0])
+    (plain, *_), (tinted, *_) = (
+        nodes.ScoreImageAndSound.execute(scorer, picture, audio(1), "a castle", "a bell").result for picture in (gray, gray + tint)
+    )
+    torch.testing.assert_close(plain.picture, tinted.picture, atol=0.5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"images": torch.rand(2, 1, 1, 3)}, "1 x 1 pixels"),
+        ({"images": torch.rand(2, 256, 128, 3)}, "taller than wide"),
+        ({"images": images(3)}, "images is a batch of 3 and audio a batch of 2"),
+        ({"images": images() * torch.nan}, "NaN"),
+        ({"audio": {"waveform": torch.zeros(2, 1, 0), "sample_rate": RATE}}, "zero length"),
+        ({"image_prompt": " \n"}, "image_prompt is empty"),
+        ({"audio_prompt": "a\nb\nc"}, "audio_prompt has 3 lines for 2 samples"),
+    ],
+)
+def test_bad_input_is_named_before_anything_is_scored(nodes, monkeypatch, changes, told):
+    monkeypatch.setattr(nodes, "score", lambda *_: pytest.fail("scored"))
+    given = {"scorer": None, "images": images(), "audio": audio(), "image_prompt": "a castle", "audio_prompt": "a bell"} | changes
+    with pytest.raises(ValueError, match=told):
+        nodes.ScoreImageAndSound.execute(**given)
+
+
+def test_a_scorer_that_gives_nan_is_an_error(nodes, scorer, monkeypatch):
+    monkeypatch.setattr(type(scorer.sound.model), "forward", lambda *_: torch.tensor([torch.nan]))
+    with pytest.raises(ValueError, match="NaN"):
+        nodes.ScoreImageAndSound.execute(scorer, images(), audio(), "a castle", "a bell")
+
+
+def test_the_best_are_kept_in_order_with_all_that_belongs_to_them(nodes):
+    pictures, sounds = images(4), audio(4)
+    latents = {"samples": torch.arange(4.0).reshape(4, 1, 1, 1), "batch_index": [7, 8, 9, 10], "noise_mask": torch.ones(1, 8, 8)}
+    found = scores(nodes, [1.0, 9.0, 3.0, 5.0], [1.0, 9.0, 6.0, 4.0])
+    kept_images, kept_audio, kept_latents, indices = nodes.KeepBest.execute(
+        found, 2, "intersection of top shares", pictures, sounds, latents
+    ).result
+    assert indices == "1, 2"
+    assert torch.equal(kept_images, pictures[[1, 2]])
+    assert torch.equal(kept_audio["waveform"], sounds["waveform"][[1, 2]]) and kept_audio["sample_rate"] == RATE
+    assert kept_latents["samples"].flatten().tolist() == [1, 2] and kept_latents["batch_index"] == [8, 9]
+    assert kept_latents["noise_mask"].shape == (1, 8, 8)
+
+
+def test_the_weighted_rule_follows_its_weight(nodes):
+    found = scores(nodes, [1.0, 2.0], [2.0, 1.0])
+    assert [nodes.KeepBest.execute(found, 1, "weighted", picture_weight=weight).result[3] for weight in (0.0, 1.0)] == ["0", "1"]
+
+
+def test_an_output_whose_input_is_open_blocks_what_uses_it_with_a_word(nodes):
+    result = nodes.KeepBest.execute(scores(nodes, [1.0], [1.0]), 1, "rank product").result
+    assert all(isinstance(value, ExecutionBlocker) and "nothing is connected" in value.message for value in result[:3])
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"count": 3}, "count is 3, but 2 samples"),
+        ({"images": images(3)}, "images is a batch of 3"),
+        ({"audio": audio(1)}, "audio is a batch of 1"),
+        ({"latents": {"samples": torch.zeros(5, 4, 2, 2)}}, "latents is a batch of 5"),
+    ],
+)
+def test_more_than_there_are_and_other_batches_are_refused(nodes, given, told):
+    with pytest.raises(ValueError, match=told):
+        nodes.KeepBest.execute(**({"scores": scores(nodes, [1.0, 2.0], [2.0, 1.0]), "count": 1, "rule": "rank product"} | given))
+
+
+def test_scorers_of_the_models_folder_are_listed_after_the_embedded_one_and_told_apart(nodes, tmp_path, monkeypatch):
+    shutil.copytree(CLIP_FOLDER, tmp_path / "some" / "clip one")
+    monkeypatch.setitem(folder_paths.folder_names_and_paths, "scorers", ([str(tmp_path)], {".json"}))
+    options = nodes.LoadScorers.define_schema().inputs[0].options
+    assert options == ["embedded", "scorers/some/clip one"]
+    nodes.LoadScorers.execute("scorers/some/clip one", "embedded")
+    with pytest.raises(ValueError, match="sound_scorer_name is \"scorers/some/clip one\".*not 'clap'"):
+        nodes.LoadScorers.execute("embedded", "scorers/some/clip one")
+    before = nodes.LoadScorers.fingerprint_inputs("scorers/some/clip one", "embedded")
+    (tmp_path / "some" / "clip one" / "config.json").write_text("{}")
+    assert nodes.LoadScorers.fingerprint_inputs("scorers/some/clip one", "embedded") != before
