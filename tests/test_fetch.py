@@ -8,9 +8,11 @@ import http.server
 import json
 import sqlite3
 import threading
+import urllib.request
 from collections.abc import Iterator
 from contextlib import closing
-from io import FileIO
+from http.client import HTTPMessage
+from io import BytesIO, FileIO
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -19,6 +21,7 @@ import pytest
 
 from tools.quickstart import download, environment, fetch
 from tools.quickstart.environment import QuickstartError
+from tools.quickstart.hub import Redirects
 from tools.quickstart.models import Model, Source
 
 COMMIT = "c0ffee" * 6 + "cafe"
@@ -184,6 +187,15 @@ def test_a_server_that_knows_no_ranges_sends_the_file_anew(hub: FakeHub, models:
     assert weights(models).read_bytes() == WEIGHTS
 
 
+def test_what_a_server_without_ranges_broke_off_is_not_mixed_with_an_earlier_part(hub: FakeHub, models: Path) -> None:
+    part(models).parent.mkdir(parents=True)
+    part(models).write_bytes(bytes(7000))
+    hub.honours_range, hub.cuts = False, [len(CONFIG), *[1000] * download.TRIES]
+    with pytest.raises(QuickstartError, match="could not be got"):
+        fetch.fetch(["tiny"], models, agreed=True)
+    assert part(models).read_bytes() == WEIGHTS[:1000]
+
+
 def test_a_connection_that_never_gets_further_is_given_up_and_the_part_kept(hub: FakeHub, models: Path) -> None:
     hub.cuts = [len(CONFIG), 1000, *[0] * download.TRIES]
     with pytest.raises(QuickstartError, match=r"ended too early. 1.00 kB of 10.24 kB are kept .* goes on from there"):
@@ -250,10 +262,28 @@ class FullDisk(FileIO):
         return super().write(data[:room]) or 0
 
 
-def test_a_disk_that_fills_up_keeps_what_was_written(hub: FakeHub, models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+class SlowDisk(FileIO):
+    """A file that takes 700 bytes at a time."""
+
+    def write(self, data: Any) -> int:
+        return super().write(data[:700]) or 0
+
+
+def open_parts_as(kind: type[FileIO], patch: pytest.MonkeyPatch) -> None:
     really_open = Path.open
+    patch.setattr(Path, "open", lambda path, mode="r", *_, **__: (kind if mode == "r+b" else really_open)(path, mode))
+
+
+def test_a_disk_that_takes_less_than_it_is_given_gets_the_rest(hub: FakeHub, models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(download, "CHUNK", 1000)
+    open_parts_as(SlowDisk, monkeypatch)
+    fetch.fetch(["tiny"], models, agreed=True)
+    assert weights(models).read_bytes() == WEIGHTS
+
+
+def test_a_disk_that_fills_up_keeps_what_was_written(hub: FakeHub, models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "open", lambda path, mode="r", *_, **__: (FullDisk if mode == "r+b" else really_open)(path, mode))
+        open_parts_as(FullDisk, patch)
         with pytest.raises(QuickstartError, match="cannot grow: No space left on device.*the same command goes on"):
             fetch.fetch(["tiny"], models, agreed=True)
     assert part(models).read_bytes() == WEIGHTS[:4096]
@@ -313,6 +343,12 @@ def test_a_redirect_off_https_is_not_followed(hub: FakeHub, models: Path, where:
         fetch.fetch(["tiny"], models, agreed=True)
 
 
+def test_a_redirect_from_elsewhere_to_this_machine_is_not_followed() -> None:
+    elsewhere = urllib.request.Request("https://example.com/file")
+    with pytest.raises(QuickstartError, match="only https is followed"):
+        Redirects().redirect_request(elsewhere, BytesIO(), 302, "Found", HTTPMessage(), "http://127.0.0.1:8188/interrupt")
+
+
 def test_an_endpoint_without_https_is_refused(hub: FakeHub, models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "http://example.com")
     with pytest.raises(QuickstartError, match="must begin with https"):
@@ -351,7 +387,7 @@ def test_a_listing_cannot_name_a_place_outside_its_folder(hub: FakeHub, models: 
     assert list(models.rglob("*")) == []
 
 
-@pytest.mark.parametrize("path", ["../evil.bin", "/evil.bin", "unet/../../evil.bin", "a/unet/evil.bin"])
+@pytest.mark.parametrize("path", ["../evil.bin", "/evil.bin", "unet/../../evil.bin", "a/unet/evil.bin", "unet/a.bin/evil.bin"])
 def test_a_pattern_reaches_into_its_own_folder_only(hub: FakeHub, models: Path, path: str) -> None:
     hub.listing.append(entry(path, b"evil"))
     fetch.fetch(["tiny"], models, agreed=True)

@@ -54,7 +54,7 @@ class Hub:
         self.endpoint = (os.environ.get("HF_ENDPOINT") or ENDPOINT).rstrip("/")
         if not _secure(self.endpoint):
             raise QuickstartError(f"HF_ENDPOINT is {self.endpoint!r}: it must begin with https://. Unset it for {ENDPOINT}.")
-        self._opener = urllib.request.build_opener(_Redirects)
+        self._opener = urllib.request.build_opener(Redirects)
 
     def page(self, repository: str) -> str:
         return f"{self.endpoint}/{repository}"
@@ -134,7 +134,7 @@ class Hub:
         )
 
 
-class _Redirects(urllib.request.HTTPRedirectHandler):
+class Redirects(urllib.request.HTTPRedirectHandler):
     """Follows to https only, or from this machine to itself; the token goes on only to the very same server."""
 
     def redirect_request(
