@@ -21,7 +21,7 @@ import pytest
 
 from tools.quickstart import download, environment, fetch
 from tools.quickstart.environment import QuickstartError
-from tools.quickstart.hub import Redirects
+from tools.quickstart.hub import Hub, Redirects
 from tools.quickstart.models import Model, Source
 
 COMMIT = "c0ffee" * 6 + "cafe"
@@ -42,7 +42,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             status, headers = hub.refusals[path]
             self.answer(status, b"", headers)
         elif path == "/api/models/someone/tiny/revision/main":
-            record = {"sha": COMMIT, "cardData": {"license": "cc-by-4.0"}, "gated": hub.gated}
+            record = {"id": "someone/tiny", "sha": COMMIT, "cardData": {"license": "cc-by-4.0"}, "gated": hub.gated}
             self.answer(200, hub.login_page or json.dumps(record).encode())
         elif path == f"/api/models/someone/tiny/tree/{COMMIT}":
             self.answer(200, json.dumps(hub.listing).encode())
@@ -107,7 +107,7 @@ class FakeHub:
 
 def entry(path: str, data: bytes) -> dict[str, Any]:
     blob = hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
-    large = {"lfs": {"oid": hashlib.sha256(data).hexdigest(), "size": len(data)}} if path in LARGE else {}
+    large = {"lfs": {"oid": hashlib.sha256(data).hexdigest(), "size": len(data), "pointerSize": 130}} if path in LARGE else {}
     return {"type": "file", "path": path, "size": len(data), "oid": blob, **large}
 
 
@@ -165,6 +165,18 @@ def test_a_second_run_gets_nothing_and_asks_nothing(hub: FakeHub, models: Path, 
     assert "nothing to get" in capsys.readouterr().out
 
 
+def test_huggingfaces_own_client_reads_this_hub_as_we_do(hub: FakeHub) -> None:
+    """So that what the other tests talk to is a Hub, and not only what this module takes for one."""
+    huggingface_hub = pytest.importorskip("huggingface_hub")
+    client, ours = huggingface_hub.HfApi(endpoint=hub.url), Hub()
+    info, repository = client.model_info("someone/tiny", revision="main"), ours.repository("someone/tiny", "main")
+    assert (info.sha, info.card_data.license, info.gated) == (repository.commit, repository.licence, repository.gated)
+    theirs = [item for item in client.list_repo_tree("someone/tiny", revision=COMMIT, recursive=True) if item.path != "unet"]
+    digests = [f"sha256:{file.lfs.sha256}" if file.lfs else f"git:{file.blob_id}" for file in theirs]
+    assert [(file.path, file.size) for file in theirs] == [(file.path, file.size) for file in ours.files(repository)]
+    assert digests == [file.digest for file in ours.files(repository)]
+
+
 def test_a_cut_connection_is_taken_up_again_where_it_broke(hub: FakeHub, models: Path) -> None:
     hub.cuts = [len(CONFIG), 1000, 2000]
     fetch.fetch(["tiny"], models, agreed=True)
@@ -179,6 +191,13 @@ def test_a_later_run_goes_on_from_the_part_that_an_earlier_one_left(hub: FakeHub
     assert weights(models).read_bytes() == WEIGHTS and not part(models).exists()
     assert [headers.get("Range") for headers in hub.got(WEIGHTS_URL)] == ["bytes=7000-"]
     assert "7.00 kB of it there" in capsys.readouterr().out
+
+
+def test_a_part_that_is_longer_than_the_file_is_begun_anew(hub: FakeHub, models: Path) -> None:
+    part(models).parent.mkdir(parents=True)
+    part(models).write_bytes(bytes(20_000))
+    fetch.fetch(["tiny"], models, agreed=True)
+    assert weights(models).read_bytes() == WEIGHTS
 
 
 def test_a_server_that_knows_no_ranges_sends_the_file_anew(hub: FakeHub, models: Path) -> None:
