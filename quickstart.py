@@ -3,6 +3,7 @@
 
     python3 quickstart.py            make a picture that is a sound, into output/
     python3 quickstart.py --serve    leave ComfyUI's own pages open in the browser, with the templates in them
+    python3 quickstart.py --fetch    list the published models that it can get; with names, get them after showing size and licence
     python3 quickstart.py --test     run the whole test suite; what follows --test goes to pytest, which then runs alone
 
 The first run gets everything it needs (torch is large); later runs start in seconds. Standard library only, Python 3.10 or later.
@@ -32,8 +33,13 @@ from tools.quickstart.environment import (
     comfyui,
     environment,
     has_accelerator,
+    models_folder,
+    own_comfyui,
     say,
+    serve_folder,
+    share_models,
 )
+from tools.quickstart.fetch import fetch
 from tools.quickstart.server import Server, free_port
 
 TEMPLATE = REPO / "workflows" / "images_that_sound_embedded.json"
@@ -46,17 +52,22 @@ def main() -> int:
     arguments = parse_arguments()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the server is stopped then too
     try:
+        if arguments.fetch is not None:
+            fetch(arguments.fetch, arguments.into, arguments.yes)
+            return 0
         python = environment()
         if arguments.test is not None:
             return test(python, arguments.test)
         port = free_port(arguments.port or DEFAULT_PORT)
         if arguments.port not in (None, port):
             raise QuickstartError(f"port {arguments.port} is in use. Name another, or leave --port out and a free one is taken.")
-        options = () if has_accelerator(python) else ("--cpu",)
-        base = cache_folder() / ("serve" if arguments.serve else "run")  # apart, because a running server locks its data base
-        server = Server(python, comfyui(NEWEST, python), base, OUTPUT, port, options)
+        device = () if has_accelerator(python) else ("--cpu",)
+        base = serve_folder() if arguments.serve else cache_folder() / "run"  # apart, because a running server locks its data base
+        own = own_comfyui() if arguments.serve else None
+        models = ("--extra-model-paths-config", str(share_models(own, base))) if own else ()
+        server = Server(python, comfyui(NEWEST, python), base, OUTPUT, port, (*device, *models))
         shutil.copytree(INPUTS, base / "input", dirs_exist_ok=True)
-        say(f"Starting ComfyUI {'on the CPU' if options else 'on the GPU'} ...")
+        say(f"Starting ComfyUI {'on the CPU' if device else 'on the GPU'} ...")
         with server:
             if arguments.serve:
                 serve(server)
@@ -78,14 +89,20 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, help="denoising steps")
     parser.add_argument("--serve", action="store_true", help="leave ComfyUI running and open to the browser")
     parser.add_argument("--port", type=int, help=f"the server's port; {DEFAULT_PORT}, or a free one where that is taken")
+    parser.add_argument("--fetch", nargs="*", metavar="NAME", help="get these published models; without names, list them")
+    parser.add_argument("--into", type=Path, metavar="FOLDER", help="ComfyUI's models folder, for --fetch")
+    parser.add_argument("--yes", action="store_true", help="agree to the licences that --fetch shows, without being asked")
     parser.add_argument("--test", nargs=argparse.REMAINDER, metavar="...", help="run the whole suite, or pytest with these arguments")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if arguments.fetch is None and (arguments.into or arguments.yes):
+        parser.error("--into and --yes belong to --fetch")
+    return arguments
 
 
 def serve(server: Server) -> None:
     say(f"\nComfyUI is open at {server.url}")
     say("The templates are under Templates > images-that-sound: open one, change a prompt, press Run. Ctrl-C here stops the server.")
-    say(f"Models of your own go into {server.base / 'models'}; what is saved goes into {server.output}.")
+    say(f"Models of your own go into {models_folder()} (--fetch gets some); what is saved goes into {server.output}.")
     server.wait()
     raise QuickstartError(f"ComfyUI ended by itself. The end of {server.log}:\n{server.log_tail()}")
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
 import socket
 import sqlite3
 import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -70,6 +73,33 @@ def test_comfyui_path_must_name_a_comfyui(cache: Path, monkeypatch: pytest.Monke
         environment.comfyui(environment.NEWEST, Path("python"))
     (tmp_path / "main.py").touch()
     assert environment.comfyui(environment.NEWEST, Path("python")) == tmp_path.resolve()
+
+
+def test_a_server_also_finds_the_models_of_the_users_own_comfyui(tmp_path: Path) -> None:
+    comfyui = os.environ.get("COMFYUI_PATH")
+    if not comfyui:
+        pytest.skip("COMFYUI_PATH does not name a ComfyUI folder; `python3 quickstart.py --test` provides one")
+    own = tmp_path / "my ComfyUI"
+    (own / "models" / "checkpoints").mkdir(parents=True)
+    (own / "models" / "vocoders").mkdir()
+    config = environment.share_models(own, tmp_path / "base")
+    program = (
+        "import sys, json, folder_paths; from utils.extra_config import load_extra_path_config; load_extra_path_config(sys.argv[1]);"
+        "print(json.dumps([folder_paths.get_folder_paths(key) for key in ('checkpoints', 'vocoders')]))"
+    )
+    found = subprocess.run([sys.executable, "-c", program, config], cwd=comfyui, check=True, capture_output=True, text=True).stdout
+    assert all(str(own / "models" / key) in paths for key, paths in zip(("checkpoints", "vocoders"), json.loads(found), strict=True))
+
+
+def test_fetch_needs_no_environment_and_its_options_nothing_else() -> None:
+    def quickstart(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-S", environment.REPO / "quickstart.py", *arguments]
+        return subprocess.run(command, capture_output=True, text=True)
+
+    assert "auffusion" in quickstart("--fetch").stdout
+    unknown = quickstart("--fetch", "nothing", "--yes")
+    assert unknown.returncode == 1 and "no model is known as nothing" in unknown.stdout
+    assert "belong to --fetch" in quickstart("--yes").stderr
 
 
 def test_an_archive_with_another_hash_is_not_unpacked(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

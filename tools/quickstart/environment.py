@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import platform
 import shutil
@@ -52,10 +53,13 @@ def cache_folder() -> Path:
 
 
 @contextmanager
-def one_at_a_time() -> Iterator[None]:
-    """Let one process at a time fill the cache; others wait. SQLite's lock, because it ends with its holder on every system."""
+def one_at_a_time(name: str = "lock", wait: float = 3600) -> Iterator[None]:
+    """Let one process at a time fill the cache; others wait, at most `wait` seconds.
+
+    SQLite's lock, because it ends with its holder on every system; sqlite3.OperationalError when the wait is over.
+    """
     cache_folder().mkdir(parents=True, exist_ok=True)
-    with closing(sqlite3.connect(cache_folder() / "lock", timeout=3600, isolation_level=None)) as lock:
+    with closing(sqlite3.connect(cache_folder() / name, timeout=wait, isolation_level=None)) as lock:
         lock.execute("BEGIN EXCLUSIVE")
         yield
 
@@ -100,13 +104,41 @@ def pip(python: Path, *arguments: str | Path) -> None:
         )
 
 
+def own_comfyui() -> Path | None:
+    """The user's own ComfyUI, where COMFYUI_PATH names one."""
+    named = os.environ.get("COMFYUI_PATH")
+    if not named:
+        return None
+    if not (Path(named) / "main.py").is_file():
+        raise QuickstartError(f"COMFYUI_PATH names {named}, which has no main.py: name ComfyUI's own folder, or unset it.")
+    return Path(named).resolve()
+
+
+def serve_folder() -> Path:
+    """The base folder of the server that `--serve` leaves open: its models, inputs and user data."""
+    return cache_folder() / "serve"
+
+
+def models_folder() -> Path:
+    """Where models go that the user's own ComfyUI, or else `--serve`, is to find."""
+    folder = (own_comfyui() or serve_folder()) / "models"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def share_models(own: Path, base: Path) -> Path:
+    """A file for ComfyUI's `--extra-model-paths-config`, by which a server at `base` finds the models of the user's own ComfyUI too."""
+    folders = {folder.name: folder.name for folder in (own / "models").iterdir() if folder.is_dir()}
+    config = base / "own_models.yaml"
+    config.parent.mkdir(parents=True, exist_ok=True)
+    config.write_text(json.dumps({"own": {"base_path": str(own / "models"), **folders}}), encoding="utf-8")  # JSON is YAML
+    return config
+
+
 def comfyui(version: str, python: Path) -> Path:
     """The folder of that ComfyUI version, unpacked into the cache on first use; for the newest, COMFYUI_PATH may name the user's own."""
-    own = os.environ.get("COMFYUI_PATH")
-    if own and version == NEWEST:
-        if not (Path(own) / "main.py").is_file():
-            raise QuickstartError(f"COMFYUI_PATH names {own}, which has no main.py: name ComfyUI's own folder, or unset it.")
-        return Path(own).resolve()
+    if version == NEWEST and (own := own_comfyui()):
+        return own
     folder = cache_folder() / f"comfyui-{version}"
     with one_at_a_time():
         if not folder.exists():
