@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import comfy.model_management
 import comfy.utils
@@ -83,23 +84,8 @@ class SpectrogramToAudio(io.ComfyNode):
     @classmethod
     def execute(cls, spectrogram, vocoder=None, iterations=48, magnitude="vocoder") -> io.NodeOutput:
         pictures = checks.picture(spectrogram, "SpectrogramToAudio")
-        steps = iterations if vocoder is None else 1
-        progress = comfy.utils.ProgressBar(len(pictures) * steps)
-
-        def on_step(*_):
-            comfy.model_management.throw_exception_if_processing_interrupted()
-            progress.update(1)
-
-        # One at a time: the memory needed does not grow with the batch, and an item sounds the same alone and in a batch.
-        waveforms = []
-        for picture in pictures.split(1):
-            if vocoder is None:
-                mel = picture_to_mel(picture.to(comfy.model_management.get_torch_device()))
-                waveforms.append(griffin_lim(mel, iterations=iterations, on_step=on_step).cpu())
-            else:
-                waveforms.append(vocode(picture, vocoder, keep_magnitude=magnitude == "picture").cpu())
-                on_step()
-        return io.NodeOutput(sound(limit_peak(torch.cat(waveforms))))
+        progress = comfy.utils.ProgressBar(len(pictures) * (iterations if vocoder is None else 1))
+        return io.NodeOutput(sound(play(pictures, vocoder, iterations, magnitude == "picture", lambda *_: progress.update(1))))
 
 
 class AudioToSpectrogram(io.ComfyNode):
@@ -229,6 +215,35 @@ class CycleConsistency(io.ComfyNode):
                 line += f"{levelled.error_db[index]:.2f} dB, correlation {levelled.correlation[index]:.3f}"
             report.append(line)
         return io.NodeOutput(apply_colormap(comparison, "gray"), "\n".join(report))
+
+
+def play(
+    pictures: Tensor,
+    vocoder: Vocoder | None = None,
+    iterations: int = 48,
+    keep_magnitude: bool = False,
+    on_step: Callable[..., None] | None = None,
+) -> Tensor:
+    """Waveforms (B, frames x hop) on the CPU, within full scale, of pictures (B, 256, frames): by the vocoder, else by Griffin-Lim.
+
+    on_step is called after each iteration of Griffin-Lim, and after each picture with a vocoder. Stops when the user cancels.
+    """
+
+    def after_step(*_) -> None:
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        if on_step is not None:
+            on_step()
+
+    # One at a time: the memory needed does not grow with the batch, and an item sounds the same alone and in a batch.
+    waveforms = []
+    for picture in pictures.split(1):
+        if vocoder is None:
+            mel = picture_to_mel(picture.to(comfy.model_management.get_torch_device()))
+            waveforms.append(griffin_lim(mel, iterations=iterations, on_step=after_step).cpu())
+        else:
+            waveforms.append(vocode(picture, vocoder, keep_magnitude).cpu())
+            after_step()
+    return limit_peak(torch.cat(waveforms))
 
 
 def vocode(picture: Tensor, vocoder: Vocoder, keep_magnitude: bool) -> Tensor:

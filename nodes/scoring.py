@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -110,7 +111,8 @@ class ScoreImageAndSound(io.ComfyNode):
         pictures, samples = checks.pair(pictures, samples.mean(dim=1), node, ("images", "audio"))
         image_prompts = prompts_for(image_prompt, len(pictures), node, "image_prompt")
         audio_prompts = prompts_for(audio_prompt, len(pictures), node, "audio_prompt")
-        scores = score(scorer, pictures, samples, rate, image_prompts, audio_prompts)
+        progress = comfy.utils.ProgressBar(len(pictures))
+        scores = score(scorer, pictures, samples, rate, image_prompts, audio_prompts, on_sample=lambda: progress.update(1))
         return io.NodeOutput(scores, scores.table(), scatter_plot(scores.picture, scores.sound)[None])
 
 
@@ -184,17 +186,23 @@ class KeepBest(io.ComfyNode):
 
 
 def score(
-    scorer: Scorer, pictures: Tensor, samples: Tensor, rate: int, image_prompts: tuple[str, ...], audio_prompts: tuple[str, ...]
+    scorer: Scorer,
+    pictures: Tensor,
+    samples: Tensor,
+    rate: int,
+    image_prompts: tuple[str, ...],
+    audio_prompts: tuple[str, ...],
+    on_sample: Callable[[], None] | None = None,
 ) -> Scores:
-    """Scores of gray pictures (N, H, W) in 0..1 and waveforms (N, T) at `rate` Hz against their N prompts."""
+    """Scores of gray pictures (N, H, W) in 0..1 and waveforms (N, T) at `rate` Hz against their N prompts. Stops when the user cancels."""
     comfy.model_management.load_models_gpu([scorer.picture, scorer.sound], force_full_load=True)
-    progress = comfy.utils.ProgressBar(len(pictures))
     found = []
     for picture, waveform, image_prompt, audio_prompt in zip(pictures, samples, image_prompts, audio_prompts, strict=True):
         comfy.model_management.throw_exception_if_processing_interrupted()
         seen, heard = scorer.picture.model(picture, [image_prompt]), scorer.sound.model(waveform, rate, [audio_prompt])
         found.append(torch.cat([seen, heard]))
-        progress.update(1)
+        if on_sample is not None:
+            on_sample()
     picture_scores, sound_scores = torch.stack(found).unbind(dim=1)
     if not torch.isfinite(torch.stack(found)).all():
         raise ValueError("ScoreImageAndSound: a scorer gave NaN: its weights are damaged. Fetch the scorer again.")

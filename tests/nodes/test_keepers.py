@@ -1,0 +1,158 @@
+"""The search for good seeds, on the embedded models and a short canvas."""
+
+from __future__ import annotations
+
+import importlib
+
+import pytest
+import torch
+
+pytest.importorskip("comfy.samplers", reason="COMFYUI_PATH does not name a ComfyUI folder")
+
+import comfy.model_management  # noqa: E402
+import comfy.utils  # noqa: E402
+
+STEPS, SEED = 5, 7
+PROMPTS = {"image_prompt": "a drawing of castles", "audio_prompt": "church bell ringing"}
+
+
+@pytest.fixture(scope="module")
+def modules(pack):
+    names = ("keepers", "sampling", "loaders", "scoring")
+    return {name: importlib.import_module(f"{pack.__name__}.nodes.{name}") for name in names}
+
+
+@pytest.fixture(scope="module")
+def graph(modules):
+    """The guider's inputs, guider, VAE, scorer and canvas, as a template wires them."""
+    image_model, image_clip, audio_model, audio_clip, vae = modules["loaders"].LoadDualUNets.execute("embedded", "embedded").result
+
+    def encode(clip, text):
+        return clip.encode_from_tokens_scheduled(clip.tokenize(text))
+
+    with torch.inference_mode():
+        guided = {
+            "image_model": image_model,
+            "image_positive": encode(image_clip, PROMPTS["image_prompt"]),
+            "image_negative": encode(image_clip, ""),
+            "audio_model": audio_model,
+            "audio_positive": encode(audio_clip, PROMPTS["audio_prompt"]),
+            "audio_negative": encode(audio_clip, ""),
+            "image_cfg": 10.0,
+            "audio_cfg": 7.0,
+            "t_image": 0.9,
+            "t_audio": 1.0,
+            "audio_weight": 0.5,
+        }
+        (guider,) = modules["sampling"].MultimodalGuider.execute(**guided).result
+        (scorer,) = modules["scoring"].LoadScorers.execute("embedded", "embedded").result
+        (canvas,) = modules["sampling"].EmptySpectrogramLatent.execute(0.64, 1).result
+    return {"guided": guided, "guider": guider, "vae": vae, "scorer": scorer, "canvas": canvas}
+
+
+@pytest.fixture
+def scored_by_seed(modules, monkeypatch):
+    """Replace the scorer: a higher noise mean, known for each seed, is better; so the best seeds can be told beforehand."""
+    keepers = modules["keepers"]
+    order = [SEED + i for i in (3, 0, 5, 1, 4, 2)]
+
+    def judge(self, batch, iterations=None):
+        for one in batch:
+            one.picture, one.waveform = torch.rand(256, 256), torch.rand(40960)
+            one.picture_score = one.sound_score = -float(order.index(one.seed))
+
+    monkeypatch.setattr(keepers.Search, "_judge", judge)
+    return order
+
+
+@torch.inference_mode()
+def search(modules, graph, candidates=6, keepers=2, budget=4.0, sampler="ddim", steps=STEPS, **inputs):
+    given = {"guider": graph["guider"], "vae": graph["vae"], "scorer": graph["scorer"], **PROMPTS, "latent_image": graph["canvas"]}
+    given |= {"seed": SEED, "candidates": candidates, "keepers": keepers, "budget": budget, "steps": steps}
+    return modules["keepers"].KeeperSearch.execute(**(given | {"sampler_name": sampler, "scheduler": "ddim_uniform"} | inputs)).result
+
+
+@torch.inference_mode()
+def alone(modules, graph, seed, sampler="ddim"):
+    node = modules["sampling"].MultimodalKSampler
+    (latent,) = node.execute(graph["canvas"], seed, STEPS, sampler, "ddim_uniform", 1.0, **graph["guided"]).result
+    return latent["samples"]
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "dpmpp_2m", "euler_ancestral"])
+def test_a_keeper_is_to_the_bit_what_the_sampler_gives_for_its_seed(modules, graph, scored_by_seed, sampler):
+    latent, _, _, _, seeds = search(modules, graph, budget=5.5, sampler=sampler, batch_size=1)
+    assert seeds == f"{scored_by_seed[0]}, {scored_by_seed[1]}"
+    for sample, seed in zip(latent["samples"], seeds.split(", "), strict=True):
+        assert torch.equal(sample, alone(modules, graph, int(seed), sampler)[0])
+
+
+def test_in_batches_a_keeper_is_the_same_but_for_rounding(modules, graph, scored_by_seed):
+    latent, *_, seeds = search(modules, graph, batch_size=4)
+    for sample, seed in zip(latent["samples"], seeds.split(", "), strict=True):
+        torch.testing.assert_close(sample, alone(modules, graph, int(seed))[0], atol=2e-3, rtol=1e-3)
+
+
+def test_the_search_takes_the_steps_that_were_planned(modules, graph, scored_by_seed, monkeypatch):
+    taken = []
+    monkeypatch.setattr(comfy.utils.ProgressBar, "update_absolute", lambda self, value, total=None, preview=None: taken.append(value))
+    search(modules, graph, budget=4.0)
+    plan = modules["keepers"].plan(6, 2, STEPS, 4.0, earliest=2)
+    assert max(taken) == plan.cost <= 4.0 * STEPS
+
+
+def test_pictures_sounds_and_scores_belong_to_the_keepers_best_first(modules, graph):
+    (canvas,) = modules["sampling"].EmptySpectrogramLatent.execute(2.56, 1).result
+    latent, images, audio, scores, seeds = search(modules, graph, candidates=3, keepers=2, budget=2.5, latent_image=canvas)
+    assert latent["samples"].shape == (2, 4, 32, 32) and images.shape == (2, 256, 256, 3)
+    assert audio["waveform"].shape == (2, 1, 40960) and len(scores.picture) == len(seeds.split(", ")) == 2
+    with torch.inference_mode():
+        decoded = graph["vae"].decode(latent["samples"]).mean(dim=-1)
+        again, *_ = modules["scoring"].ScoreImageAndSound.execute(graph["scorer"], images, audio, *PROMPTS.values()).result
+    torch.testing.assert_close(images[..., 0], decoded, atol=1e-5, rtol=0)
+    torch.testing.assert_close(again.picture, scores.picture, atol=1e-2, rtol=0)
+    torch.testing.assert_close(again.sound, scores.sound, atol=1e-2, rtol=0)
+
+
+def cancel_after(modules, monkeypatch, calls):
+    """Press cancel when the candidates are advanced for the so manyth time."""
+    advance, count = modules["keepers"].Search._advance, iter(range(100))
+
+    def advance_or_stop(self, batch, step):
+        if next(count) == calls:
+            raise comfy.model_management.InterruptProcessingException
+        advance(self, batch, step)
+
+    monkeypatch.setattr(modules["keepers"].Search, "_advance", advance_or_stop)
+
+
+def test_cancelled_late_the_finished_keepers_are_kept(modules, graph, scored_by_seed, monkeypatch):
+    rungs = modules["keepers"].plan(6, 2, STEPS, 4.0, earliest=2).rungs
+    before = sum(alive for alive in (6, *(rung.keep for rung in rungs[:-1])))
+    cancel_after(modules, monkeypatch, before + 1)
+    latent, *_, seeds = search(modules, graph, batch_size=1)
+    assert len(latent["samples"]) == 1 and seeds in map(str, scored_by_seed[:2])
+
+
+def test_cancelled_before_anything_is_finished_the_run_ends(modules, graph, scored_by_seed, monkeypatch):
+    cancel_after(modules, monkeypatch, 2)
+    with pytest.raises(comfy.model_management.InterruptProcessingException):
+        search(modules, graph, batch_size=1)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "told"),
+    [
+        ({"keepers": 7}, "7 keepers of 6"),
+        ({"budget": 0.5}, "budget of 0.5 full samples is too small"),
+        ({"image_prompt": ""}, "image_prompt is empty"),
+        ({"audio_prompt": "a\nb"}, "audio_prompt has 2 lines"),
+        ({"latent_image": {"samples": torch.zeros(2, 4, 32, 32)}}, "batch of 2; give one canvas"),
+        ({"latent_image": {"samples": torch.zeros(1, 4, 64, 64)}}, "512 rows"),
+        ({"latent_image": {"samples": torch.zeros(1, 4, 32, 32), "noise_mask": torch.ones(1, 256, 256)}}, "mask"),
+    ],
+)
+def test_bad_input_is_named_before_anything_is_sampled(modules, graph, monkeypatch, inputs, told):
+    monkeypatch.setattr(modules["keepers"].Search, "run", lambda self: pytest.fail("sampled"))
+    with pytest.raises(ValueError, match=f"KeeperSearch: .*{told}"):
+        search(modules, graph, **inputs)
