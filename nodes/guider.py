@@ -211,7 +211,7 @@ def _check_experts(experts: Sequence[ModelExpert], guiders: Sequence[comfy.sampl
         if _is_flow(expert) != _is_flow(first):
             flow, other = (expert, first) if _is_flow(expert) else (first, expert)
             raise ValueError(
-                f"{expert.node}: the {flow.name} model works by flow matching (as trained, or by a ModelSampling node) and the {other.name} "
+                f"{expert.node}: the {flow.name} model works by flow matching (as trained, or by a ModelSampling node), the {other.name} "
                 "model by diffusion: they mix noise into latents in different ways. Choose two models of one kind."
             )
         _check_text(expert)
