@@ -9,10 +9,7 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
-import torch
 from diffusers_folders import write_folder
-
-KEYS = ("checkpoints", "diffusion_models", "diffusers", "text_encoders", "vae", "vocoders", "embeddings")
 
 
 @pytest.fixture(scope="session")
@@ -24,8 +21,6 @@ def loaders(pack: ModuleType) -> ModuleType:
 def two_folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A models folder with two diffusers folders, one for pictures and one for sounds."""
     models = tmp_path_factory.mktemp("models")
-    for key in KEYS:
-        (models / key).mkdir()
     write_folder(models / "diffusers" / "picture", seed=1)
     write_folder(models / "diffusers" / "author" / "sound", seed=2)
     return models
@@ -34,23 +29,19 @@ def two_folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def models(loaders: ModuleType, two_folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of `two_folders` in the place of ComfyUI's models folder."""
-    import folder_paths
+    from model_files import use_models_folder
 
     copy = shutil.copytree(two_folders, tmp_path / "models")
-    for key in KEYS:
-        extensions = folder_paths.folder_names_and_paths[key][1]
-        monkeypatch.setitem(folder_paths.folder_names_and_paths, key, ([str(copy / key)], extensions))
-    monkeypatch.setattr(folder_paths, "filename_list_cache", {})
+    use_models_folder(copy, monkeypatch)
     return copy
 
 
 @pytest.fixture
 def load(loaders: ModuleType) -> Callable[..., SimpleNamespace]:
-    """LoadDualUNets' outputs by name."""
+    """LoadDualUNets' outputs by name, of the two folders unless other names are given."""
+    from model_files import load_pair
 
-    def execute(image: str = "diffusers/picture", audio: str = "diffusers/author/sound", **names: str) -> SimpleNamespace:
-        with torch.inference_mode():
-            outputs = loaders.LoadDualUNets.execute(image_model_name=image, audio_model_name=audio, **names).args
-        return SimpleNamespace(**dict(zip(("image_model", "image_clip", "audio_model", "audio_clip", "vae"), outputs, strict=True)))
+    def of(image: str = "diffusers/picture", audio: str = "diffusers/author/sound", **names: str) -> SimpleNamespace:
+        return load_pair(loaders, image, audio, **names)
 
-    return execute
+    return of
