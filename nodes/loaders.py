@@ -29,7 +29,7 @@ from ..itsound_core import embedded
 from ..itsound_core.spectrogram import AUFFUSION, SpectrogramFormat
 from ..itsound_core.vocoder import CONFIG_FILE, WEIGHT_FILES, load_vocoder
 from ..itsound_core.weights import shapes_in, shapes_of, unreadable
-from .diffusers_folder import GUIDANCE_PROJECTION, MODEL_FILES, kind_of, load_text_encoder, load_unet, load_vae
+from .diffusers_folder import MODEL_FILES, kind_of, load_text_encoder, load_unet, load_vae
 
 EMBEDDED = "embedded"
 FROM_MODEL = "from the model"
@@ -295,6 +295,8 @@ def _naming(node: str, socket: str, name: str) -> Iterator[None]:
     """Give a file's error the node, the input and the choice that led to it."""
     try:
         yield
+    except comfy.model_management.OOM_EXCEPTION:
+        raise  # ComfyUI makes room when it sees this one
     except UNREADABLE as error:
         raise ValueError(f'{node}: {socket} is "{name}". {error}') from error
 
@@ -309,7 +311,7 @@ def _check_header(name: str) -> None:
 def _detect(path: Path) -> comfy.supported_models_base.BASE:
     """What ComfyUI takes a safetensors file for."""
     weights = {name: torch.empty(shape, device="meta") for name, shape in shapes_in(path).items()}
-    if any(name.endswith(GUIDANCE_PROJECTION) for name in weights):
+    if any("time_embed" in name and name.endswith("cond_proj.weight") for name in weights):
         raise ValueError(
             "It takes the guidance scale as an input (LCM), which ComfyUI does not feed. Copy the model's whole folder, as diffusers saves "
             "it, to models/diffusers, or use Stable Diffusion 1.5 with an LCM LoRA."
@@ -341,6 +343,8 @@ def _load_model(name: str, embedded_folder: Path, options: dict[str, Any], want_
         else:
             loaded = Loaded(comfy.sd.load_diffusion_model(str(path), model_options=options), None, None)
     except UNREADABLE as error:
+        if path.suffix in WITH_HEADER:
+            raise  # the file was found whole, so its error is another
         raise unreadable(path, error) from error
     _require_sd1(loaded.model.model.model_config)
     return loaded

@@ -113,13 +113,11 @@ def on_meta(model_class: type[nn.Module], *args: Any, **config: Any) -> nn.Modul
 
 
 def text_model() -> nn.Module:
-    return on_meta(CLIPTextModel, CLIPTextConfig(**TEXT_ENCODER))
+    return CLIPTextModel(CLIPTextConfig(**TEXT_ENCODER))  # not on meta: it has a buffer that is in no state dict
 
 
 def with_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module:
-    """A model from `on_meta` with these weights."""
-    missing, unexpected = model.load_state_dict(weights, strict=False, assign=True)
-    assert not unexpected and all("position_ids" in name for name in missing)
+    model.load_state_dict(weights, assign=True)
     return model.eval()
 
 
@@ -141,9 +139,9 @@ def part(checkpoint: Path, prefix: str) -> dict[str, Tensor]:
 def from_checkpoint(checkpoint: Path, configs: Path, name: str) -> nn.Module:
     """float32 "unet", "vae" or "text_encoder" of a checkpoint as diffusers and transformers read it."""
     if name == "text_encoder":
-        names = text_model().state_dict()
-        prefix = "text_model." if next(iter(names)).startswith("text_model.") else ""
-        return with_weights(text_model(), {prefix + key: weight for key, weight in part(checkpoint, TEXT_PREFIX).items()}).float()
+        model = text_model()
+        prefix = "text_model." if next(iter(model.state_dict())).startswith("text_model.") else ""
+        return with_weights(model, {prefix + key: weight for key, weight in part(checkpoint, TEXT_PREFIX).items()}).float()
     reader: Any = {"unet": UNet2DConditionModel, "vae": AutoencoderKL}[name]
     return reader.from_single_file(
         str(checkpoint), config=str(configs), subfolder=name, torch_dtype=torch.float32, local_files_only=True

@@ -120,9 +120,9 @@ def test_a_pickle_of_another_family_is_refused_once_it_is_read(load, models, end
         load(audio=f"diffusion_models/inpainting{ending}")
 
 
-def test_a_latent_consistency_unet_alone_is_refused(load, models, loads_nothing):
-    shapes = {"conv_in.weight": (320, 4, 3, 3), "time_embedding.cond_proj.weight": (320, 256)}
-    write_hollow(models / "diffusion_models" / "lcm.safetensors", shapes)
+@pytest.mark.parametrize("name", ["time_embedding.cond_proj.weight", f"{CHECKPOINT_NAMES}time_embed.cond_proj.weight"])
+def test_a_latent_consistency_unet_alone_is_refused(load, models, loads_nothing, name):
+    write_hollow(models / "diffusion_models" / "lcm.safetensors", {name: (320, 256)})
 
     with pytest.raises(ValueError, match="takes the guidance scale as an input.*models/diffusers, or use .* with an LCM LoRA"):
         load(image="diffusion_models/lcm.safetensors")
