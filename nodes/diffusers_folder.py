@@ -32,8 +32,7 @@ from torch import Tensor, nn
 from ..itsound_core.weights import require_fit, shapes_of, unreadable
 from .prompt_words import load_tokenizer
 
-MODEL_FILES = ("model_index.json", "unet/config.json")
-"""Files of which a model's folder has one."""
+MODEL_INDEX, UNET_CONFIG = "model_index.json", "unet/config.json"
 DIFFUSION_FILES = tuple(f"diffusion_pytorch_model{variant}" for variant in (".safetensors", ".fp16.safetensors", ".bin", ".fp16.bin"))
 TEXT_ENCODER_FILES = ("model.safetensors", "model.fp16.safetensors", "pytorch_model.bin", "pytorch_model.fp16.bin")
 HALLMARKS = {

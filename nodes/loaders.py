@@ -29,7 +29,7 @@ from ..itsound_core import embedded
 from ..itsound_core.spectrogram import AUFFUSION, SpectrogramFormat
 from ..itsound_core.vocoder import CONFIG_FILE, WEIGHT_FILES, load_vocoder
 from ..itsound_core.weights import shapes_in, shapes_of, unreadable
-from .diffusers_folder import MODEL_FILES, kind_of, load_text_encoder, load_unet, load_vae
+from .diffusers_folder import MODEL_INDEX, UNET_CONFIG, kind_of, load_text_encoder, load_unet, load_vae
 
 EMBEDDED = "embedded"
 FROM_MODEL = "from the model"
@@ -244,7 +244,7 @@ def _model_names() -> list[str]:
     return [
         EMBEDDED,
         *(f"{key}/{name}" for key in ("checkpoints", "diffusion_models") for name in _file_names(key)),
-        *(f"diffusers/{name}" for name in _folder_names("diffusers", *MODEL_FILES)),
+        *(f"diffusers/{name}" for name in _folder_names("diffusers", MODEL_INDEX, UNET_CONFIG)),
     ]
 
 
