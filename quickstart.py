@@ -3,8 +3,8 @@
 
     python3 quickstart.py            make a picture that is a sound, into output/
     python3 quickstart.py --serve    leave ComfyUI's own pages open in the browser, with the templates in them
-    python3 quickstart.py --test     run the test suite; what follows --test goes to pytest, which then runs alone
-    python3 quickstart.py --test full    run the tests at full size: the files of Stable Diffusion 1.5 and Auffusion with random weights
+    python3 quickstart.py --test     run the whole test suite; what follows --test goes to pytest, which then runs alone
+    python3 quickstart.py --test full    the same at full size: Stable Diffusion 1.5 and Auffusion with random weights
 
 The first run gets everything it needs (torch is large); later runs start in seconds. Standard library only, Python 3.10 or later.
 """
@@ -79,9 +79,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, help="denoising steps")
     parser.add_argument("--serve", action="store_true", help="leave ComfyUI running and open to the browser")
     parser.add_argument("--port", type=int, help=f"the server's port; {DEFAULT_PORT}, or a free one where that is taken")
-    parser.add_argument(
-        "--test", nargs=argparse.REMAINDER, metavar="...", help="run the suite, 'full' for full size, or pytest with these arguments"
-    )
+    parser.add_argument("--test", nargs=argparse.REMAINDER, metavar="...", help="run the whole suite, or pytest with these arguments")
     return parser.parse_args()
 
 
