@@ -5,6 +5,7 @@
     python3 quickstart.py --serve    leave ComfyUI's own pages open in the browser, with the templates in them
     python3 quickstart.py --fetch    list the published models that it can get; with names, get them after showing size and licence
     python3 quickstart.py --test     run the whole test suite; what follows --test goes to pytest, which then runs alone
+    python3 quickstart.py --test full    the same at full size: Stable Diffusion 1.5 and Auffusion with random weights
 
 The first run gets everything it needs (torch is large); later runs start in seconds. Standard library only, Python 3.10 or later.
 """
@@ -164,6 +165,8 @@ def test(python: Path, pytest_arguments: list[str]) -> int:
         (f"tests on ComfyUI {NEWEST}", tests, newest),
         (f"tests on ComfyUI {FLOOR}", [*tests, "tests/nodes", "tests/comfyui", "-m", "not browser"], floor),
     ]
+    if pytest_arguments[:1] == ["full"]:
+        pytest_arguments = ["tests/full", "-m", "full", *pytest_arguments[1:]]
     if pytest_arguments:
         steps = [(f"pytest on ComfyUI {NEWEST}", [*tests, *pytest_arguments], newest)]
     failed = []

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from .griffin_lim import mel_to_magnitude
 from .spectrogram import AUFFUSION, SpectrogramFormat, istft, stft
-from .weights import require_fit, shapes_of
+from .weights import require_fit, shapes_of, unreadable
 
 RESIDUAL_SLOPE = 0.1
 LAST_SLOPE = 0.01
@@ -242,7 +242,7 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
             return safetensors.torch.load_file(path)
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, pickle.UnpicklingError, EOFError, RuntimeError, ValueError, KeyError) as error:
-        raise ValueError(f"{path} cannot be read; it is truncated or not a file of weights. Download it again. ({error})") from error
+        raise unreadable(path, error) from error
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("generator"), dict):
         held = ", ".join(map(str, list(checkpoint)[:5])) if isinstance(checkpoint, dict) else type(checkpoint).__name__
         raise ValueError(

@@ -1,10 +1,12 @@
-"""Whether a file of weights is what the config beside it describes."""
+"""Files of weights: what a header tells, whether they are what the config beside them describes, what to say when they cannot be read."""
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -14,6 +16,25 @@ NAMED = 3
 def shapes_of(weights: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
     """Shape of each tensor of a state dict."""
     return {name: tuple(tensor.shape) for name, tensor in weights.items()}
+
+
+def shapes_in(path: Path) -> dict[str, tuple[int, ...]]:
+    """Shape of each tensor of a safetensors file, read from its header alone. Raises ValueError where the file is not whole."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118  (not a mapping)
+    except (SafetensorError, OSError) as error:
+        raise unreadable(path, error) from error
+
+
+def unreadable(path: Path, error: Exception) -> ValueError:
+    """What to tell of a file of weights that raised `error` when it was read with weights_only=True."""
+    if isinstance(error, pickle.UnpicklingError):  # torch's own text advises to run the file's code
+        return ValueError(
+            f"{path} cannot be read: it is truncated, no file of weights, or a pickle that brings code, none of which was run. "
+            "Download it again, as .safetensors where there is one."
+        )
+    return ValueError(f"{path} cannot be read; it is truncated or not a file of weights. Download it again. ({error})")
 
 
 def require_fit(path: Path, found: Shapes, expected: Shapes, optional: Collection[str] = ()) -> None:

@@ -7,8 +7,10 @@ differently is refused. Names and numbers are those of diffusers' UNet2DConditio
 from __future__ import annotations
 
 import json
+import logging
+import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -27,10 +29,10 @@ import torch
 from comfy.ldm.models.autoencoder import AutoencoderKL
 from torch import Tensor, nn
 
-from ..itsound_core.weights import require_fit, shapes_of
+from ..itsound_core.weights import require_fit, shapes_of, unreadable
 from .prompt_words import load_tokenizer
 
-MODEL_INDEX = "model_index.json"
+MODEL_INDEX, UNET_CONFIG = "model_index.json", "unet/config.json"
 DIFFUSION_FILES = tuple(f"diffusion_pytorch_model{variant}" for variant in (".safetensors", ".fp16.safetensors", ".bin", ".fp16.bin"))
 TEXT_ENCODER_FILES = ("model.safetensors", "model.fp16.safetensors", "pytorch_model.bin", "pytorch_model.fp16.bin")
 HALLMARKS = {
@@ -38,7 +40,12 @@ HALLMARKS = {
     "a VAE": "decoder.conv_in.weight",
     "a text encoder": "embeddings.token_embedding.weight",
     "a single-file checkpoint": "model.diffusion_model.input_blocks.0.0.weight",
+    "a LoRA": "lora_up.weight",
 }
+
+GUIDANCE_PROJECTION = "time_embedding.cond_proj.weight"
+LCM_GUIDANCE = 8.5
+"""The guidance scale that a latent consistency model is told: the default of diffusers' LatentConsistencyModelPipeline."""
 
 GROUPS = 32
 VAE_LEVELS = 4
@@ -50,7 +57,6 @@ UNET_SETTINGS = {
     "class_embed_type": None,
     "num_class_embeds": None,
     "encoder_hid_dim": None,
-    "time_cond_proj_dim": None,
     "time_embedding_type": "positional",
     "time_embedding_dim": None,
     "time_embedding_act_fn": None,
@@ -103,6 +109,8 @@ BETA_SCHEDULES = {"scaled_linear": "linear", "linear": "sqrt_linear", "squaredco
 PREDICTION_TYPES = {"epsilon": comfy.model_base.ModelType.EPS, "v_prediction": comfy.model_base.ModelType.V_PREDICTION}
 MID_BLOCKS = {"UNetMidBlock2DCrossAttn", "UNetMidBlock2D", None}
 
+logger = logging.getLogger(__name__)
+
 
 class SD1Family(comfy.supported_models.SD15):
     """SD 1.5's native configuration with the shape, attention heads and noise schedule of a diffusers folder."""
@@ -153,6 +161,7 @@ def load_unet(
     model_options = model_options or {}
     model_config = SD1Family(_unet_config(folder / "unet" / "config.json"), _scheduler_config(folder))
     path, weights = _read_weights(folder / "unet", DIFFUSION_FILES, "a UNet")
+    weights = _fold_guidance(weights)
 
     load_device = management.get_torch_device()
     dtype = model_options.get("dtype") or management.unet_dtype(
@@ -386,12 +395,35 @@ def _read_weights(folder: Path, names: Sequence[str], kind: str) -> tuple[Path, 
         raise ValueError(f"{folder} has none of {', '.join(names)}. Copy the model's whole folder, as diffusers saves it.")
     try:
         weights = comfy.utils.load_torch_file(str(path), safe_load=True)
-        found = next((label for label, name in HALLMARKS.items() if any(key.endswith(name) for key in weights)), "something else")
+        found = kind_of(weights)
     except Exception as error:
-        raise ValueError(f"{path} cannot be read; it is truncated or not a file of weights. Download it again. ({error})") from error
+        raise unreadable(path, error) from error
     if found != kind:
         raise ValueError(f"{path} should hold {kind}, but holds {found}. Put the right file there.")
     return path, weights
+
+
+def kind_of(names: Collection[str]) -> str:
+    """What a file holds, judged by the names of its weights: "a UNet", "a VAE", ..., "something else"."""
+    return next((label for label, ending in HALLMARKS.items() if any(name.endswith(ending) for name in names)), "something else")
+
+
+def _fold_guidance(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A latent consistency model (LCM) told LCM_GUIDANCE once and for all; any other model as it is.
+
+    LCM adds a projection of the guidance scale's embedding to the timestep's (Luo et al., arXiv 2310.04378). For one scale that is a
+    constant, and the bias of the linear layer behind it takes it up exactly.
+    """
+    if GUIDANCE_PROJECTION not in weights:
+        return weights
+    logger.info("This model takes its guidance scale as an input (LCM) and is told %g: set its cfg to 1.", LCM_GUIDANCE)
+    folded = dict(weights)
+    projection, first = folded.pop(GUIDANCE_PROJECTION).float(), "time_embedding.linear_1"
+    half = projection.shape[1] // 2
+    angles = 1000.0 * (LCM_GUIDANCE - 1.0) * torch.exp(torch.arange(half) * (-math.log(10000.0) / (half - 1)))
+    constant = weights[f"{first}.weight"].float() @ (projection @ torch.cat([angles.sin(), angles.cos()]))
+    folded[f"{first}.bias"] = (weights[f"{first}.bias"].float() + constant).to(weights[f"{first}.bias"].dtype)
+    return folded
 
 
 def _shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:

@@ -9,6 +9,7 @@ from itertools import combinations
 from typing import Any
 
 import comfy.model_patcher
+import comfy.model_sampling
 import comfy.sampler_helpers
 import comfy.samplers
 import torch
@@ -18,6 +19,8 @@ from ..itsound_core.composition import Expert, compose
 
 ADDITIONAL_MODELS_KEY = "images_that_sound"
 POST_CFG = "sampler_post_cfg_function"
+SIGMA_TOLERANCE = 1.05
+"""By how much a schedule may start above a model's largest sigma: schedules of one family differ by a percent or two."""
 
 
 @dataclass(frozen=True)
@@ -37,9 +40,17 @@ class ModelExpert:
     weight: float
 
     @property
+    def noise_levels(self) -> Any:
+        """ComfyUI's model_sampling: how the model mixes noise into latents, and the sigmas it was trained on."""
+        return self.model.get_model_object("model_sampling")
+
+    @property
     def start(self) -> float:
         """The largest sigma at which this expert votes: that of timestep t x 1000."""
-        return self.model.get_model_object("model_sampling").percent_to_sigma(1.0 - self.t)
+        return self.noise_levels.percent_to_sigma(1.0 - self.t)
+
+    def votes(self, sigma: float) -> bool:
+        return self.weight > 0 and sigma <= self.start
 
 
 class ExpertGuider(comfy.samplers.CFGGuider):
@@ -107,7 +118,7 @@ class JointGuider(comfy.samplers.CFGGuider):
 
     def sample(self, noise, latent_image, sampler, sigmas, *args, **kwargs):
         _check_latents(self.experts[0], latent_image)
-        _check_someone_votes(self.experts, sigmas)
+        _check_noise_levels(self.experts, sigmas)
         return super().sample(noise, latent_image, sampler, sigmas, *args, **kwargs)
 
     def outer_sample(self, noise, latent_image, sampler, sigmas, *args, **kwargs):
@@ -197,6 +208,13 @@ def _check_experts(experts: Sequence[ModelExpert], guiders: Sequence[comfy.sampl
                 f"{expert.node}: the {expert.name} model works on {_describe(latent_format)} latents, the {first.name} model on "
                 f"{_describe(shared_format)} latents. All must share one latent space, as Stable Diffusion 1.5 and Auffusion do."
             )
+        if _is_flow(expert) != _is_flow(first):
+            flow, other = (expert, first) if _is_flow(expert) else (first, expert)
+            raise ValueError(
+                f"{expert.node}: the {flow.name} model works by flow matching (as trained, or by a ModelSampling node), the {other.name} "
+                "model by diffusion: they mix noise into latents in different ways. Choose two models of one kind."
+            )
+        _check_text(expert)
     for (a, guider_a), (b, guider_b) in combinations(zip(experts, guiders, strict=True), 2):
         hooked = any(map(comfy.sampler_helpers.cond_has_hooks, (a.positive, a.negative, b.positive, b.negative)))
         patchers = guider_a.model_patcher, guider_b.model_patcher  # hooks may have exchanged the expert's own
@@ -238,11 +256,40 @@ def _check_latents(first: ModelExpert, latents: Tensor) -> None:
         )
 
 
-def _check_someone_votes(experts: Sequence[ModelExpert], sigmas: Tensor) -> None:
-    if sigmas.numel() == 0 or any(expert.weight > 0 and float(sigmas.max()) <= expert.start for expert in experts):
+def _is_flow(expert: ModelExpert) -> bool:
+    return isinstance(expert.noise_levels, comfy.model_sampling.CONST)
+
+
+def _check_text(expert: ModelExpert) -> None:
+    if "model_function_wrapper" in expert.model.model_options:
+        return  # it may read another kind of text, as ELLA does
+    width = expert.model.model.model_config.unet_config.get("context_dim")
+    for socket, conditioning in (("positive", expert.positive), ("negative", expert.negative)):
+        found = {embedding.shape[-1] for embedding, *_ in conditioning if isinstance(embedding, Tensor)}
+        if width and found - {width}:
+            raise ValueError(
+                f"{expert.node}: the {expert.name} model reads text embeddings {width} wide, but its {socket} conditioning, "
+                f"{min(found - {width})} wide, comes from a text encoder of another family. Encode the prompt with the CLIP of the "
+                f"{expert.name} model."
+            )
+
+
+def _check_noise_levels(experts: Sequence[ModelExpert], sigmas: Tensor) -> None:
+    """Someone votes where sampling starts, and nobody does beyond the noise it was trained on while another was trained on more."""
+    if sigmas.numel() == 0:
         return
-    told = ", ".join(f"{expert.name} t {expert.t:g} weight {expert.weight:g}" for expert in experts)
-    raise ValueError(
-        f"{experts[-1].node}: no expert takes part at sigma {float(sigmas.max()):.4g}, where sampling starts ({told}). "
-        "Set t_image or t_audio, of an expert with weight, to 1."
-    )
+    first = float(sigmas.max())
+    voters = [expert for expert in experts if expert.votes(first)]
+    if not voters:
+        told = ", ".join(f"{expert.name} t {expert.t:g} weight {expert.weight:g}" for expert in experts)
+        raise ValueError(
+            f"{experts[-1].node}: no expert takes part at sigma {first:.4g}, where sampling starts ({told}). "
+            "Set t_image or t_audio, of an expert with weight, to 1."
+        )
+    beyond = [expert for expert in voters if first > SIGMA_TOLERANCE * expert.noise_levels.sigma_max]
+    if beyond and len(beyond) < len(voters):
+        name, largest = beyond[0].name, float(beyond[0].noise_levels.sigma_max)
+        raise ValueError(
+            f"{beyond[0].node}: sampling starts at sigma {first:.4g}, where the {name} model, trained up to {largest:.4g}, knows nothing. "
+            f"Let it take part later (its t at 0.99 or less), or schedule the sigmas for the {name} model."
+        )

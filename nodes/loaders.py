@@ -6,6 +6,7 @@ import hashlib
 import logging
 import os
 import pickle
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,9 +14,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import comfy.latent_formats
+import comfy.model_detection
 import comfy.model_management
 import comfy.model_patcher
 import comfy.sd
+import comfy.supported_models_base
 import comfy.utils
 import folder_paths
 import torch
@@ -25,7 +28,8 @@ from safetensors import SafetensorError
 from ..itsound_core import embedded
 from ..itsound_core.spectrogram import AUFFUSION, SpectrogramFormat
 from ..itsound_core.vocoder import CONFIG_FILE, WEIGHT_FILES, load_vocoder
-from .diffusers_folder import MODEL_INDEX, load_text_encoder, load_unet, load_vae
+from ..itsound_core.weights import shapes_in, shapes_of, unreadable
+from .diffusers_folder import MODEL_INDEX, UNET_CONFIG, kind_of, load_text_encoder, load_unet, load_vae
 
 EMBEDDED = "embedded"
 FROM_MODEL = "from the model"
@@ -41,7 +45,11 @@ WEIGHT_DTYPES: dict[str, dict[str, Any]] = {
 }
 MODEL_PLACES = "'embedded', or a file or folder under models/checkpoints, models/diffusion_models or models/diffusers"
 CLIP_PLACES = "a file under models/text_encoders. A model without one borrows the other's"
-UNREADABLE = (ValueError, RuntimeError, OSError, EOFError, KeyError, SafetensorError, pickle.UnpicklingError)
+WITH_HEADER = (".safetensors", ".sft")
+TOKEN_EMBEDDING = "token_embedding.weight"
+UNREADABLE = (ValueError, RuntimeError, OSError, EOFError, KeyError, AttributeError, SafetensorError, struct.error, pickle.UnpicklingError)
+SAME_VAE = 3e-3
+"""Relative difference of two VAEs' weights up to which they are the same one: rounding to bfloat16 makes 1.1e-3."""
 VOCODERS = "vocoders"
 
 logger = logging.getLogger(__name__)
@@ -157,21 +165,24 @@ class LoadDualUNets(io.ComfyNode):
     ) -> io.NodeOutput:
         options = WEIGHT_DTYPES[weight_dtype]
         own_image_clip, own_audio_clip, own_vae = (name == FROM_MODEL for name in (image_clip_name, audio_clip_name, vae_name))
+        # what can be refused quickly comes first: headers, then the small models, then the large ones
+        for socket, name in (("image_model_name", image_model_name), ("audio_model_name", audio_model_name)):
+            with _naming("LoadDualUNets", socket, name):
+                _check_header(name)
+        image_clip = None if own_image_clip else _load_clip("image_clip_name", image_clip_name)
+        audio_clip = None if own_audio_clip else _load_clip("audio_clip_name", audio_clip_name)
+        vae = None if own_vae else _load_vae(vae_name)
         with _naming("LoadDualUNets", "image_model_name", image_model_name):
             image = _load_model(image_model_name, embedded.IMAGE_FOLDER, options, own_image_clip, own_vae)
         with _naming("LoadDualUNets", "audio_model_name", audio_model_name):
-            lacks_clip, lacks_vae = own_image_clip and image.clip is None, own_vae and image.vae is None
-            audio = _load_model(audio_model_name, embedded.AUDIO_FOLDER, options, own_audio_clip or lacks_clip, lacks_vae)
+            audio = _load_model(audio_model_name, embedded.AUDIO_FOLDER, options, own_audio_clip, own_vae)
 
-        image_clip = image.clip if own_image_clip else _load_clip("image_clip_name", image_clip_name)
-        audio_clip = audio.clip if own_audio_clip else _load_clip("audio_clip_name", audio_clip_name)
-        if image_clip is None:
-            image_clip = _borrow_clip("image", image_model_name, audio_clip)
-        if audio_clip is None:
-            audio_clip = _borrow_clip("audio", audio_model_name, image_clip)
+        image_clip, audio_clip = image_clip or image.clip, audio_clip or audio.clip
+        image_clip = image_clip or _borrow_clip("image", image_model_name, audio_clip)
+        audio_clip = audio_clip or _borrow_clip("audio", audio_model_name, image_clip)
         _require_same_width("image", image.model, image_clip)
         _require_same_width("audio", audio.model, audio_clip)
-        return io.NodeOutput(image.model, image_clip, audio.model, audio_clip, _choose_vae(vae_name, image, audio))
+        return io.NodeOutput(image.model, image_clip, audio.model, audio_clip, vae or _shared_vae(image.vae, audio.vae))
 
 
 class LoadVocoder(io.ComfyNode):
@@ -219,12 +230,12 @@ def _file_names(key: str) -> list[str]:
     return [name.replace(os.sep, "/") for name in folder_paths.get_filename_list(key)]
 
 
-def _folder_names(key: str, marker: str) -> list[str]:
-    """Names of the folders, at any depth under a key's own, that hold the file `marker`."""
+def _folder_names(key: str, *markers: str) -> list[str]:
+    """Names of the folders, at any depth under a key's own, that hold one of the files `markers`."""
     names = []
     for root in folder_paths.get_folder_paths(key):
         for folder, _, _ in os.walk(root, followlinks=True):
-            if os.path.isfile(os.path.join(folder, marker)) and folder != root:
+            if folder != root and any(os.path.isfile(os.path.join(folder, marker)) for marker in markers):
                 names.append(os.path.relpath(folder, root).replace(os.sep, "/"))
     return sorted(set(names))
 
@@ -233,7 +244,7 @@ def _model_names() -> list[str]:
     return [
         EMBEDDED,
         *(f"{key}/{name}" for key in ("checkpoints", "diffusion_models") for name in _file_names(key)),
-        *(f"diffusers/{name}" for name in _folder_names("diffusers", MODEL_INDEX)),
+        *(f"diffusers/{name}" for name in _folder_names("diffusers", MODEL_INDEX, UNET_CONFIG)),
     ]
 
 
@@ -284,8 +295,37 @@ def _naming(node: str, socket: str, name: str) -> Iterator[None]:
     """Give a file's error the node, the input and the choice that led to it."""
     try:
         yield
+    except comfy.model_management.OOM_EXCEPTION:
+        raise  # ComfyUI makes room when it sees this one
     except UNREADABLE as error:
         raise ValueError(f'{node}: {socket} is "{name}". {error}') from error
+
+
+def _check_header(name: str) -> None:
+    """Refuse a file by the names and shapes in its header, before anything is loaded. A .ckpt has none and is judged once it is loaded."""
+    key, _, file = name.partition("/")
+    if key in ("checkpoints", "diffusion_models") and file.endswith(WITH_HEADER):
+        _require_sd1(_detect(Path(folder_paths.get_full_path_or_raise(key, file))))
+
+
+def _detect(path: Path) -> comfy.supported_models_base.BASE:
+    """What ComfyUI takes a safetensors file for."""
+    weights = {name: torch.empty(shape, device="meta") for name, shape in shapes_in(path).items()}
+    if any("time_embed" in name and name.endswith("cond_proj.weight") for name in weights):
+        raise ValueError(
+            "It takes the guidance scale as an input (LCM), which ComfyUI does not feed. Copy the model's whole folder, as diffusers saves "
+            "it, to models/diffusers, or use Stable Diffusion 1.5 with an LCM LoRA."
+        )
+    prefix = comfy.model_detection.unet_prefix_from_state_dict(weights)
+    prefix = prefix if any(name.startswith(prefix) for name in weights) else ""
+    config = comfy.model_detection.model_config_from_unet(weights, prefix)
+    config = config or comfy.model_detection.model_config_from_diffusers_unet(weights)
+    if config is None:
+        raise ValueError(
+            f"ComfyUI knows no diffusion model with these weights ({kind_of(weights)}). Choose Stable Diffusion 1.5, Auffusion or a "
+            "fine-tune of them; of a smaller relative, copy the whole folder, as diffusers saves it, to models/diffusers."
+        )
+    return config
 
 
 def _load_model(name: str, embedded_folder: Path, options: dict[str, Any], want_clip: bool, want_vae: bool) -> Loaded:
@@ -294,28 +334,36 @@ def _load_model(name: str, embedded_folder: Path, options: dict[str, Any], want_
     if name == EMBEDDED or name.startswith("diffusers/"):
         model = load_unet(path, options)
         return Loaded(model, load_text_encoder(path, embeddings) if want_clip else None, load_vae(path) if want_vae else None)
-    if name.startswith("checkpoints/"):
-        model, clip, vae, _ = comfy.sd.load_checkpoint_guess_config(
-            str(path), output_vae=want_vae, output_clip=want_clip, embedding_directory=embeddings, model_options=options
-        )
-        loaded = Loaded(model, clip, vae if vae is not None and vae.first_stage_model is not None else None)
-    else:
-        loaded = Loaded(comfy.sd.load_diffusion_model(str(path), model_options=options), None, None)
-    _require_sd1(loaded.model)
+    try:
+        if name.startswith("checkpoints/"):
+            model, clip, vae, _ = comfy.sd.load_checkpoint_guess_config(
+                str(path), output_vae=want_vae, output_clip=want_clip, embedding_directory=embeddings, model_options=options
+            )
+            loaded = Loaded(model, clip, vae if vae is not None and vae.first_stage_model is not None else None)
+        else:
+            loaded = Loaded(comfy.sd.load_diffusion_model(str(path), model_options=options), None, None)
+    except UNREADABLE as error:
+        if path.suffix in WITH_HEADER:
+            raise  # the file was found whole, so its error is another
+        raise unreadable(path, error) from error
+    _require_sd1(loaded.model.model.model_config)
     return loaded
 
 
-def _require_sd1(patcher: comfy.model_patcher.ModelPatcher) -> None:
-    """Refuse what ComfyUI has loaded but cannot share a canvas: another latent space, or a UNet that needs more than latents and text."""
-    model = patcher.model
-    kind = type(model.model_config).__name__
-    if not isinstance(model.latent_format, comfy.latent_formats.SD15):
+def _require_sd1(config: comfy.supported_models_base.BASE) -> None:
+    """Refuse what ComfyUI can load but cannot share a canvas: another latent space, or a UNet that needs more than latents and text."""
+    kind = type(config).__name__
+    if not isinstance(config.latent_format, comfy.latent_formats.SD15):
         raise ValueError(
-            f"It is a model of the kind {kind}, whose latents ({type(model.latent_format).__name__}) are not SD 1.x's. Both models must "
+            f"It is a model of the kind {kind}, whose latents ({type(config.latent_format).__name__}) are not SD 1.x's. Both models must "
             "share one latent space: choose Stable Diffusion 1.5, Auffusion or a fine-tune of them."
         )
-    channels = model.diffusion_model.in_channels
-    if channels != LATENT_CHANNELS or model.adm_channels:
+    if not config.unet_config.get("context_dim"):
+        raise ValueError(
+            f"It is a model of the kind {kind}, which is no UNet. Load it with ComfyUI's own loaders and connect it to MultimodalKSampler."
+        )
+    channels = config.unet_config["in_channels"]
+    if channels != LATENT_CHANNELS or config.unet_config.get("adm_in_channels"):
         raise ValueError(
             f"It is an inpainting, editing or image-conditioned model ({kind}, {channels} input channels). Choose the plain text-to-image "
             "model it was made from."
@@ -323,12 +371,18 @@ def _require_sd1(patcher: comfy.model_patcher.ModelPatcher) -> None:
 
 
 def _load_clip(socket: str, name: str) -> comfy.sd.CLIP:
+    path = Path(folder_paths.get_full_path_or_raise("text_encoders", name))
     with _naming("LoadDualUNets", socket, name):
-        return comfy.sd.load_clip(
-            [str(_path("text_encoders", name))],
-            embedding_directory=folder_paths.get_folder_paths("embeddings"),
-            clip_type=comfy.sd.CLIPType.STABLE_DIFFUSION,
-        )
+        if path.suffix in WITH_HEADER and not any(tensor.endswith(TOKEN_EMBEDDING) for tensor in shapes_in(path)):
+            raise ValueError("It is no CLIP text encoder. Choose the one of Stable Diffusion 1.5, often named clip_l.safetensors.")
+        try:
+            return comfy.sd.load_clip(
+                [str(path)],
+                embedding_directory=folder_paths.get_folder_paths("embeddings"),
+                clip_type=comfy.sd.CLIPType.STABLE_DIFFUSION,
+            )
+        except UNREADABLE as error:
+            raise unreadable(path, error) from error
 
 
 def _borrow_clip(side: str, model_name: str, clip: comfy.sd.CLIP | None) -> comfy.sd.CLIP:
@@ -352,21 +406,43 @@ def _require_same_width(side: str, model: comfy.model_patcher.ModelPatcher, clip
         )
 
 
-def _choose_vae(name: str, image: Loaded, audio: Loaded) -> comfy.sd.VAE:
-    if name == FROM_MODEL:
-        if image.vae is None:
-            logger.info("LoadDualUNets: the image model has no VAE; the audio model's is used.")
-        vae = image.vae or audio.vae
-        if vae is None:
-            raise ValueError("LoadDualUNets: neither model has a VAE. Choose vae_name (a file in models/vae; SD 1.5's fits both).")
-        return vae
+def _load_vae(name: str) -> comfy.sd.VAE:
+    path = Path(folder_paths.get_full_path_or_raise("vae", name))
     with _naming("LoadDualUNets", "vae_name", name):
-        weights, metadata = comfy.utils.load_torch_file(str(_path("vae", name)), safe_load=True, return_metadata=True)
+        try:
+            weights, metadata = comfy.utils.load_torch_file(str(path), safe_load=True, return_metadata=True)
+        except UNREADABLE as error:
+            raise unreadable(path, error) from error
         vae = comfy.sd.VAE(sd=weights, metadata=metadata)
         vae.throw_exception_if_invalid()
         if vae.latent_channels != LATENT_CHANNELS:
             raise ValueError(f"Its latents have {vae.latent_channels} channels, SD 1.x's {LATENT_CHANNELS}. Choose the VAE of SD 1.5.")
     return vae
+
+
+def _shared_vae(image: comfy.sd.VAE | None, audio: comfy.sd.VAE | None) -> comfy.sd.VAE:
+    """The image model's VAE, else the audio model's. Warns where they differ, as a fine-tuned one does; raises where they cannot agree."""
+    if image is None or audio is None:
+        vae = image or audio
+        if vae is None:
+            raise ValueError("LoadDualUNets: neither model has a VAE. Choose vae_name (a file in models/vae; SD 1.5's fits both).")
+        logger.info("LoadDualUNets: the %s model has no VAE; the other model's is used.", "image" if image is None else "audio")
+        return vae
+    ours, theirs = (vae.first_stage_model.state_dict() for vae in (image, audio))
+    if shapes_of(ours) != shapes_of(theirs):
+        raise ValueError(
+            "LoadDualUNets: the two models bring VAEs of different shapes, so their latents are not the same space. Choose two models of "
+            "one family (Stable Diffusion 1.5 with Auffusion, embedded with embedded), or vae_name if you know that one VAE fits both."
+        )
+    squares = torch.tensor([[(ours[name] - theirs[name]).float().square().sum(), ours[name].float().square().sum()] for name in ours])
+    difference = float((squares[:, 0].sum() / squares[:, 1].sum()).sqrt())
+    if difference > SAME_VAE:
+        logger.warning(
+            "LoadDualUNets: the models' VAEs differ by %.2g %% of their weights: one is fine-tuned, or the latents are not the same space. "
+            "The image model's is used; choose vae_name to use another.",
+            100 * difference,
+        )
+    return image
 
 
 NODES = [LoadDualUNets, LoadVocoder]

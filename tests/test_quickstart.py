@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+import quickstart
 from tools.quickstart import environment, workflow
 from tools.quickstart.environment import QuickstartError
 from tools.quickstart.server import free_port
@@ -149,3 +150,17 @@ def test_a_template_that_cannot_be_converted_says_why(node: dict[str, Any], comp
     graph = {"nodes": [{"id": 1, "inputs": [], "widgets_values": [], **node}], "links": []}
     with pytest.raises(QuickstartError, match=complaint):
         workflow.to_prompt(graph, {"SaveImage": {"input": {}, "input_order": {}, "display_name": "Save Image"}})
+
+
+def test_the_tests_at_full_size_run_alone_and_on_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    commands: list[list[str]] = []
+
+    def run(command: list[str], **_: Any) -> subprocess.CompletedProcess:
+        commands.append(command)
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setattr(quickstart, "comfyui", lambda version, python: Path(version))
+    monkeypatch.setattr(quickstart, "install_browser", lambda: None)
+    assert quickstart.test(Path("python"), ["full", "-x"]) == 0
+    assert [command[-4:] for command in commands] == [["tests/full", "-m", "full", "-x"]]

@@ -74,7 +74,18 @@ SHAPES = {
     },
     "attention on the way up only": {"down_block_types": [PLAIN[0]] * 2, "up_block_types": [ATTENTION[1]] * 2},
     "middle block without attention": {"mid_block_type": "UNetMidBlock2D"},
-    "no middle block": {"mid_block_type": None},
+    "as BK-SDM small": {
+        "block_out_channels": [32, 64, 128, 128],
+        "attention_head_dim": 8,
+        "mid_block_type": None,
+        **blocks(ATTENTION, ATTENTION, ATTENTION, PLAIN),
+    },
+    "as BK-SDM tiny": {
+        "block_out_channels": [32, 64, 128],
+        "attention_head_dim": 8,
+        "mid_block_type": None,
+        **blocks(ATTENTION, ATTENTION, ATTENTION),
+    },
 }
 
 
@@ -251,7 +262,6 @@ REFUSED = {
     "learned variance": (UNET, {"out_channels": 8}, "out_channels is 8"),
     "video": (UNET, {"_class_name": "UNet3DConditionModel"}, "video"),
     "class labels": (UNET, {"class_embed_type": "timestep"}, "class_embed_type"),
-    "distilled guidance": (UNET, {"time_cond_proj_dim": 256}, "time_cond_proj_dim"),
     "16 norm groups": (UNET, {"norm_num_groups": 16}, "norm_num_groups"),
     "width 48": (UNET, {"block_out_channels": [32, 48]}, r"\[32, 48\].*multiple of 32"),
     "another block type": (UNET, {"down_block_types": ["DownBlock2D", "SimpleCrossAttnDownBlock2D"]}, "SimpleCrossAttnDownBlock2D"),

@@ -12,8 +12,10 @@ pytest.importorskip("comfy.samplers", reason="COMFYUI_PATH does not name a Comfy
 
 import comfy.controlnet  # noqa: E402
 import comfy.hooks  # noqa: E402
+import comfy.latent_formats  # noqa: E402
 import comfy.model_management  # noqa: E402
 import comfy.model_patcher  # noqa: E402
+import comfy.model_sampling  # noqa: E402
 import comfy.samplers  # noqa: E402
 import comfy.sd  # noqa: E402
 import comfy.supported_models  # noqa: E402
@@ -492,6 +494,75 @@ def test_an_sdxl_model_on_one_side_is_refused(joint):
 def test_an_inpainting_model_is_refused(joint):
     with pytest.raises(ValueError, match="MultimodalGuider: the image model is an inpainting .* takes 9 channels .* ordinary version"):
         joint(image=random_model(in_channels=9))
+
+
+@pytest.mark.parametrize("family", ["SD3", "Flux"])
+def test_a_model_of_another_latent_space_is_refused(joint, image_model, family):
+    other = image_model.clone()
+    other.add_object_patch("latent_format", getattr(comfy.latent_formats, family)())
+    with pytest.raises(ValueError, match=rf"the audio model works on {family} \(16 channels.*share one latent space"):
+        joint(audio=other)
+
+
+def with_sampling(model, kind, schedule=comfy.model_sampling.ModelSamplingDiscrete):
+    """The model with another prediction type, as ComfyUI's ModelSampling nodes make it."""
+    sampling = type("ModelSampling", (schedule, kind), {})(model.model.model_config)
+    model = model.clone()
+    model.add_object_patch("model_sampling", sampling)
+    return model
+
+
+def test_a_v_prediction_model_beside_an_eps_model_is_the_mean_of_both(joint, image_model, audio_model):
+    velocity = with_sampling(image_model, comfy.model_sampling.V_PREDICTION)
+    sigmas = sigmas_of(image_model)[:2]  # one step of ddim is linear in the estimate
+    image = run(single(velocity, conditioning(IMAGE_PROMPT), conditioning(IMAGE_NULL)), sigmas=sigmas)
+    audio = run(single(audio_model, conditioning(AUDIO_PROMPT), conditioning(AUDIO_NULL)), sigmas=sigmas)
+    assert relative(run(joint(image=velocity, weight=0.3), sigmas=sigmas), 0.7 * image + 0.3 * audio) < 1e-5
+    assert relative(image, audio) > 1e-3
+
+
+def test_a_flow_model_is_refused(joint, audio_model):
+    flow = with_sampling(audio_model, comfy.model_sampling.CONST, comfy.model_sampling.ModelSamplingDiscreteFlow)
+    with pytest.raises(
+        ValueError, match="MultimodalGuider: the audio model works by flow matching .*the image model by diffusion.*of one kind"
+    ):
+        joint(audio=flow)
+
+
+def test_an_expert_is_not_asked_beyond_the_noise_it_knows(joint, image_model, audio_model):
+    calls = []
+    noisier = with_sampling(image_model, comfy.model_sampling.V_PREDICTION)
+    noisier.get_model_object("model_sampling").set_sigmas(image_model.get_model_object("model_sampling").sigmas * 10)
+    sigmas = sigmas_of(noisier)
+    with pytest.raises(
+        ValueError, match=r"MultimodalGuider: sampling starts at sigma .*, where the audio model, trained up to 14.61, .*t at 0.99"
+    ):
+        run(joint(image=noisier, audio=count_calls(audio_model, calls)), sigmas=sigmas)
+    assert calls == []
+    run(joint(image=noisier, audio=count_calls(audio_model, calls), audio_t=0.99), sigmas=sigmas)
+    assert calls and max(calls) < 14.61
+
+
+def test_noise_that_no_expert_was_trained_on_is_the_users_choice(joint, image_model):
+    assert run(joint(), sigmas=2 * sigmas_of(image_model)).isfinite().all()
+
+
+@pytest.mark.parametrize("socket", ["positive", "negative"])
+def test_text_of_another_encoder_is_refused(joint, socket):
+    with pytest.raises(
+        ValueError, match=f"the audio model reads text embeddings 32 wide, but its {socket} conditioning, 64 wide, .*the CLIP of"
+    ):
+        joint(**{f"audio_{socket}": [[torch.randn(1, 77, 64), {}]]})
+
+
+def test_a_model_that_reads_text_in_its_own_way_may_have_text_of_any_width(joint, image_model):
+    def reads_half(apply, args):
+        return apply(args["input"], args["timestep"], **args["c"] | {"c_crossattn": args["c"]["c_crossattn"][..., :32]})
+
+    own_way = image_model.clone()
+    own_way.set_model_unet_function_wrapper(reads_half)
+    wide = {f"image_{socket}": [[torch.randn(1, 7, 64), {}]] for socket in ("positive", "negative")}
+    assert run(joint(image=own_way, **wide)).isfinite().all()
 
 
 def test_a_negative_weight_is_refused(joint):

@@ -7,7 +7,6 @@ import json
 import logging
 import os
 import shutil
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,14 +16,19 @@ from safetensors.torch import load_file, save_file
 if not os.environ.get("COMFYUI_PATH"):
     pytest.skip("needs ComfyUI", allow_module_level=True)
 
-import comfy.latent_formats
 import comfy.model_management
-import comfy.ops
-import comfy.sd
 import folder_paths
-from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
+from model_files import one_level_unet
 
-KEYS = ("checkpoints", "diffusion_models", "diffusers", "text_encoders", "vae", "vocoders", "embeddings")
+WEIGHT_DTYPES = [
+    ("default", torch.float32),
+    ("fp32", torch.float32),
+    ("fp16", torch.float16),
+    ("bf16", torch.bfloat16),
+    ("fp8_e4m3fn", torch.float8_e4m3fn),
+    ("fp8_e4m3fn_fast", torch.float8_e4m3fn),
+    ("fp8_e5m2", torch.float8_e5m2),
+]
 SMALL = {"hidden_size": 768, "num_attention_heads": 12}
 VOCODER = {
     "resblock": "2",
@@ -37,41 +41,6 @@ VOCODER = {
 }
 
 
-@pytest.fixture(scope="module")
-def loaders(pack):
-    return importlib.import_module(pack.__name__ + ".nodes.loaders")
-
-
-@pytest.fixture(scope="module")
-def pristine(tmp_path_factory):
-    """A models folder with two diffusers folders, one for pictures and one for sounds."""
-    models = tmp_path_factory.mktemp("models")
-    for key in KEYS:
-        (models / key).mkdir()
-    write_folder(models / "diffusers" / "picture", seed=1)
-    write_folder(models / "diffusers" / "author" / "sound", seed=2)
-    return models
-
-
-@pytest.fixture
-def models(pristine, tmp_path, monkeypatch):
-    """ComfyUI's model folders, moved to a copy of `pristine`."""
-    copy = shutil.copytree(pristine, tmp_path / "models")
-    for key in KEYS:
-        extensions = folder_paths.folder_names_and_paths[key][1]
-        monkeypatch.setitem(folder_paths.folder_names_and_paths, key, ([str(copy / key)], extensions))
-    folder_paths.filename_list_cache.clear()
-    yield copy
-    folder_paths.filename_list_cache.clear()
-
-
-def load(loaders, image="diffusers/picture", audio="diffusers/author/sound", **names):
-    """The loader's outputs by name."""
-    with torch.inference_mode():
-        outputs = loaders.LoadDualUNets.execute(image_model_name=image, audio_model_name=audio, **names).args
-    return SimpleNamespace(**dict(zip(("image_model", "image_clip", "audio_model", "audio_clip", "vae"), outputs, strict=True)))
-
-
 def write_vocoder(loaders, folder, **config):
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps(VOCODER | config))
@@ -79,34 +48,6 @@ def write_vocoder(loaders, folder, **config):
     generator = vocoder.HiFiGAN(vocoder.HiFiGANConfig.from_dict(VOCODER))
     save_file(generator.state_dict(), folder / "vocoder.safetensors")
     return generator
-
-
-def one_level_unet(in_channels=4):
-    """State dict of the smallest UNet that ComfyUI's own detection takes for SD 1.5: full width, one level."""
-    with torch.device("meta"):
-        unet = UNetModel(
-            image_size=32,
-            in_channels=in_channels,
-            out_channels=4,
-            model_channels=320,
-            num_res_blocks=[1],
-            channel_mult=[1],
-            transformer_depth=[1],
-            transformer_depth_output=[1, 1],
-            transformer_depth_middle=1,
-            use_spatial_transformer=True,
-            context_dim=768,
-            num_heads=8,
-            dtype=torch.float16,
-            operations=SimpleNamespace(
-                **{name: getattr(torch.nn, name) for name in ("Linear", "GroupNorm", "LayerNorm", "Conv2d")}, conv_nd=conv_nd
-            ),
-        )
-    return {name: torch.zeros(tensor.shape, dtype=torch.float16) for name, tensor in unet.state_dict().items()}
-
-
-def conv_nd(dims, *args, **kwargs):
-    return torch.nn.Conv2d(*args, **kwargs)
 
 
 def options(node, name):
@@ -140,10 +81,10 @@ def test_a_folder_copied_in_while_the_server_runs_is_offered(loaders, models):
     assert "diffusers/new" in options(loaders.LoadDualUNets, "image_model_name")
 
 
-def test_the_embedded_models_load_and_know_every_preset_word(loaders, caplog):
+def test_the_embedded_models_load_and_know_every_preset_word(load, loaders, caplog):
     presets = importlib.import_module(loaders.__package__.removesuffix("nodes") + "itsound_core.presets")
 
-    loaded = load(loaders, image="embedded", audio="embedded")
+    loaded = load(image="embedded", audio="embedded")
     (vocoder,) = loaders.LoadVocoder.execute(vocoder_name="embedded").args
     for clip, prompts in ((loaded.image_clip, presets.EMBEDDED_IMAGE_PROMPTS), (loaded.audio_clip, presets.EMBEDDED_AUDIO_PROMPTS)):
         for prompt in prompts:
@@ -155,8 +96,8 @@ def test_the_embedded_models_load_and_know_every_preset_word(loaders, caplog):
     assert "unknown" not in caplog.text
 
 
-def test_two_diffusers_folders(loaders, models):
-    loaded = load(loaders)
+def test_two_diffusers_folders(load, models):
+    loaded = load()
 
     for side, folder in (("image", "picture"), ("audio", "author/sound")):
         weights = load_file(models / "diffusers" / folder / "unet" / "diffusion_pytorch_model.safetensors")
@@ -167,8 +108,8 @@ def test_two_diffusers_folders(loaders, models):
     assert torch.equal(loaded.vae.first_stage_model.decoder.conv_out.weight, weights["decoder.conv_out.weight"])
 
 
-def test_one_model_on_both_sides_is_two_copies_that_load_together(loaders, models):
-    loaded = load(loaders, audio="diffusers/picture")
+def test_one_model_on_both_sides_is_two_copies_that_load_together(load, models):
+    loaded = load(audio="diffusers/picture")
 
     comfy.model_management.load_models_gpu([loaded.image_model, loaded.audio_model])
 
@@ -176,14 +117,24 @@ def test_one_model_on_both_sides_is_two_copies_that_load_together(loaders, model
     assert {id(loaded.image_model), id(loaded.audio_model)} <= {id(entry.model) for entry in comfy.model_management.current_loaded_models}
 
 
-@pytest.mark.parametrize(("choice", "dtype"), [("default", torch.float32), ("fp16", torch.float16), ("fp8_e5m2", torch.float8_e5m2)])
-def test_weight_dtype_is_both_models(loaders, models, choice, dtype):
-    loaded = load(loaders, weight_dtype=choice)
+@pytest.mark.parametrize(("choice", "dtype"), WEIGHT_DTYPES)
+def test_weight_dtype_is_both_models(load, models, choice, dtype):
+    write_folder(models / "diffusers" / "wide", cross_attention_dim=768, text=SMALL)
+    weights = {f"model.diffusion_model.{name}": tensor for name, tensor in one_level_unet().items()}
+    save_file(weights, models / "checkpoints" / "bare.safetensors")
+    save_file(one_level_unet(), models / "diffusion_models" / "unet.safetensors")
 
-    assert loaded.image_model.model.get_dtype() == loaded.audio_model.model.get_dtype() == dtype
+    loaded = load(image="checkpoints/bare.safetensors", audio="diffusers/wide", weight_dtype=choice)
+    alone = load(image="diffusers/wide", audio="diffusion_models/unet.safetensors", weight_dtype=choice).audio_model
+
+    latent, sigma, context = torch.randn(1, 4, 8, 8), torch.tensor([1.0]), torch.randn(1, 77, 768)
+    for model in (loaded.image_model, loaded.audio_model, alone):
+        assert model.model.get_dtype() == dtype
+        with torch.inference_mode():
+            assert model.model.apply_model(latent, sigma, c_crossattn=context).isfinite().all()
 
 
-def test_a_replaced_file_changes_the_fingerprint(loaders, models):
+def test_a_replaced_folder_changes_the_fingerprint(loaders, models):
     names = {"image_model_name": "diffusers/picture", "audio_model_name": "diffusers/author/sound"}
     before = loaders.LoadDualUNets.fingerprint_inputs(**names)
     assert before == loaders.LoadDualUNets.fingerprint_inputs(**names)
@@ -194,11 +145,45 @@ def test_a_replaced_file_changes_the_fingerprint(loaders, models):
     assert before != loaders.LoadDualUNets.fingerprint_inputs(**names)
 
 
-def test_a_chosen_vae_file(loaders, models):
-    from_folder = load(loaders).vae
+@pytest.mark.parametrize(
+    ("key", "choice"),
+    [
+        ("checkpoints", "image_model_name"),
+        ("diffusion_models", "audio_model_name"),
+        ("text_encoders", "image_clip_name"),
+        ("text_encoders", "audio_clip_name"),
+        ("vae", "vae_name"),
+    ],
+)
+def test_a_replaced_file_changes_the_fingerprint(loaders, models, key, choice):
+    file = models / key / "file.safetensors"
+    file.write_bytes(b"before")
+    names = {"image_model_name": "diffusers/picture", "audio_model_name": "diffusers/author/sound"}
+    names[choice] = f"{key}/file.safetensors" if choice.endswith("model_name") else "file.safetensors"
+    before = loaders.LoadDualUNets.fingerprint_inputs(**names)
+
+    file.write_bytes(b"another")
+
+    assert before != loaders.LoadDualUNets.fingerprint_inputs(**names)
+
+
+def test_a_file_replaced_between_two_runs_is_loaded_anew(load, models):
+    before = load()
+    path = models / "diffusers" / "picture" / "unet" / "diffusion_pytorch_model.safetensors"
+    weights = load_file(path)
+    save_file(weights | {"conv_out.bias": weights["conv_out.bias"] + 1}, path)
+
+    after = load()
+
+    shift = after.image_model.model.diffusion_model.out[2].bias - before.image_model.model.diffusion_model.out[2].bias
+    torch.testing.assert_close(shift, torch.ones(4))
+
+
+def test_a_chosen_vae_file(load, models):
+    from_folder = load().vae
     save_file({name: tensor.clone() for name, tensor in core_vae().items()}, models / "vae" / "small.safetensors")
 
-    chosen = load(loaders, vae_name="small.safetensors").vae
+    chosen = load(vae_name="small.safetensors").vae
 
     assert type(chosen.first_stage_model) is not type(from_folder.first_stage_model)
 
@@ -210,7 +195,7 @@ def core_vae():
     return TAESD(latent_channels=4).state_dict()
 
 
-def test_a_vae_of_another_latent_space_is_refused(loaders, models):
+def test_a_vae_of_another_latent_space_is_refused(load, models):
     from comfy.taesd.taesd import TAESD
 
     save_file(
@@ -218,15 +203,15 @@ def test_a_vae_of_another_latent_space_is_refused(loaders, models):
     )
 
     with pytest.raises(ValueError, match='LoadDualUNets: vae_name is "flux.safetensors". Its latents have 16 channels'):
-        load(loaders, vae_name="flux.safetensors")
+        load(vae_name="flux.safetensors")
 
 
-def test_a_unet_only_file_borrows_text_encoder_and_vae(loaders, models, caplog):
+def test_a_unet_only_file_borrows_text_encoder_and_vae(load, models, caplog):
     save_file(one_level_unet(), models / "diffusion_models" / "unet.safetensors")
     write_folder(models / "diffusers" / "wide", cross_attention_dim=768, text=SMALL)
 
     with caplog.at_level(logging.INFO):
-        loaded = load(loaders, image="diffusion_models/unet.safetensors", audio="diffusers/wide")
+        loaded = load(image="diffusion_models/unet.safetensors", audio="diffusers/wide")
 
     assert loaded.image_clip is not loaded.audio_clip
     assert loaded.image_clip.cond_stage_model is loaded.audio_clip.cond_stage_model
@@ -235,75 +220,39 @@ def test_a_unet_only_file_borrows_text_encoder_and_vae(loaders, models, caplog):
     assert "the image model has no VAE" in caplog.text
 
 
-def test_a_checkpoint_without_text_encoder_and_vae_borrows_them(loaders, models):
+def test_a_checkpoint_without_text_encoder_and_vae_borrows_them(load, models):
     weights = {f"model.diffusion_model.{name}": tensor for name, tensor in one_level_unet().items()}
     save_file(weights, models / "checkpoints" / "bare.safetensors")
     write_folder(models / "diffusers" / "wide", cross_attention_dim=768, text=SMALL)
 
-    loaded = load(loaders, image="diffusers/wide", audio="checkpoints/bare.safetensors")
+    loaded = load(image="diffusers/wide", audio="checkpoints/bare.safetensors")
 
     assert loaded.audio_clip.cond_stage_model is loaded.image_clip.cond_stage_model
 
 
-def test_two_unet_only_files_need_a_text_encoder(loaders, models):
+def test_two_unet_only_files_need_a_text_encoder(load, models):
     save_file(one_level_unet(), models / "diffusion_models" / "unet.safetensors")
 
     with pytest.raises(
         ValueError, match=r"image_model_name.*has no text encoder.*Choose image_clip_name \(a file in models/text_encoders\)"
     ):
-        load(loaders, image="diffusion_models/unet.safetensors", audio="diffusion_models/unet.safetensors")
+        load(image="diffusion_models/unet.safetensors", audio="diffusion_models/unet.safetensors")
 
 
-def test_a_text_encoder_of_another_width_is_refused(loaders, models):
+def test_a_text_encoder_of_another_width_is_refused(load, models):
     save_file(one_level_unet(), models / "diffusion_models" / "unet.safetensors")
 
     with pytest.raises(
         ValueError, match="audio model reads text embeddings 768 wide, its text encoder writes 32. Choose another audio_clip_name"
     ):
-        load(loaders, audio="diffusion_models/unet.safetensors")
+        load(audio="diffusion_models/unet.safetensors")
 
 
-def test_an_inpainting_file_is_refused(loaders, models):
-    save_file(one_level_unet(in_channels=9), models / "diffusion_models" / "inpainting.safetensors")
-
-    with pytest.raises(
-        ValueError, match='LoadDualUNets: audio_model_name is "diffusion_models/inpainting.safetensors". .*inpainting.*9 input'
-    ):
-        load(loaders, audio="diffusion_models/inpainting.safetensors")
-
-
-def test_a_file_of_another_latent_space_is_refused(loaders, models, monkeypatch):
-    (models / "diffusion_models" / "xl.safetensors").touch()
-    model = SimpleNamespace(model_config=SimpleNamespace(), latent_format=comfy.latent_formats.SDXL())
-    monkeypatch.setattr(comfy.sd, "load_diffusion_model", lambda *args, **kwargs: SimpleNamespace(model=model))
-
-    with pytest.raises(ValueError, match=r"image_model_name is \"diffusion_models/xl.safetensors\".*latents \(SDXL\) are not SD 1.x's"):
-        load(loaders, image="diffusion_models/xl.safetensors")
-
-
-@pytest.mark.parametrize("kind", ["checkpoints", "diffusion_models"])
-@pytest.mark.parametrize("content", [b"", b"not a model", (2**40).to_bytes(8, "little")], ids=["empty", "text", "truncated"])
-def test_an_unreadable_file_is_named(loaders, models, kind, content):
-    (models / kind / "broken.safetensors").write_bytes(content)
-
-    with pytest.raises(ValueError, match=f'LoadDualUNets: image_model_name is "{kind}/broken.safetensors"'):
-        load(loaders, image=f"{kind}/broken.safetensors")
-
-
-def test_a_vae_among_the_diffusion_models_is_named(loaders, models):
-    shutil.copy(
-        models / "diffusers" / "picture" / "vae" / "diffusion_pytorch_model.safetensors", models / "diffusion_models" / "vae.safetensors"
-    )
-
-    with pytest.raises(ValueError, match='image_model_name is "diffusion_models/vae.safetensors". .*detect model type'):
-        load(loaders, image="diffusion_models/vae.safetensors")
-
-
-def test_a_folder_that_does_not_fit_is_refused_with_node_and_input(loaders, models):
+def test_a_folder_that_does_not_fit_is_refused_with_node_and_input(load, models):
     edit_json(models / "diffusers" / "author" / "sound" / "unet" / "config.json", in_channels=9)
 
     with pytest.raises(ValueError, match='LoadDualUNets: audio_model_name is "diffusers/author/sound". .*inpainting'):
-        load(loaders)
+        load()
 
 
 def test_vocoder_names(loaders, models):
@@ -330,10 +279,14 @@ def test_vocoder_is_known_to_the_memory_manager(loaders, models, name, folder):
     assert vocoder.format.n_mels == 256
 
 
-def test_a_vocoder_for_80_mels_is_refused(loaders, models):
-    write_vocoder(loaders, models / "vocoders" / "speech", num_mels=80)
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [({"num_mels": 80}, "num_mels is 80"), ({"upsample_rates": [16, 16]}, "make 256 samples a frame, but the spectrogram has 160")],
+)
+def test_a_vocoder_of_another_spectrogram_is_refused(loaders, models, config, message):
+    write_vocoder(loaders, models / "vocoders" / "speech", **config)
 
-    with pytest.raises(ValueError, match='LoadVocoder: vocoder_name is "vocoders/speech". .*num_mels is 80'):
+    with pytest.raises(ValueError, match=f'LoadVocoder: vocoder_name is "vocoders/speech". .*{message}.*such as Auffusion'):
         loaders.LoadVocoder.execute(vocoder_name="vocoders/speech")
 
 

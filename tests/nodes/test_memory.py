@@ -1,0 +1,83 @@
+"""What a joint sample holds in memory: two UNets and the activations of one, accounted by the tensors alive on a CPU."""
+
+from __future__ import annotations
+
+import importlib
+import weakref
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+pytest.importorskip("comfy.samplers", reason="COMFYUI_PATH does not name a ComfyUI folder")
+
+import comfy.samplers  # noqa: E402
+from tiny_models import conditioning, diffusers_unet, native_model  # noqa: E402
+
+CANVAS = (1, 4, 32, 128)
+
+
+class Accounting(TorchDispatchMode):
+    """Counts the bytes of the tensors that operations have made and that are still alive; tensors from before do not count."""
+
+    def __init__(self):
+        super().__init__()
+        self.alive = self.peak = 0
+        self.known = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        for tensor in tree_leaves((args, kwargs)):
+            self._meet(tensor, new=False)
+        outputs = func(*args, **kwargs or {})
+        for tensor in tree_leaves(outputs):
+            self._meet(tensor, new=True)
+        return outputs
+
+    def _meet(self, tensor, new):
+        if not isinstance(tensor, torch.Tensor) or tensor.untyped_storage()._cdata in self.known:
+            return
+        storage = tensor.untyped_storage()
+        size = storage.nbytes() if new else 0
+        self.known.add(storage._cdata)
+        self.alive += size
+        self.peak = max(self.peak, self.alive)
+        weakref.finalize(storage, self._part, storage._cdata, size)
+
+    def _part(self, storage, size):
+        self.known.discard(storage)
+        self.alive -= size
+
+
+@pytest.fixture
+def models():
+    return native_model(diffusers_unet(1)), native_model(diffusers_unet(2))
+
+
+@pytest.fixture
+def peak(pack, models):
+    """Peak bytes of two steps at an audio weight, above the models'."""
+    guider = importlib.import_module(pack.__name__ + ".nodes.guider")
+
+    def sample(audio_weight):
+        joint = guider.JointGuider(
+            [
+                guider.ModelExpert("test", name, model, conditioning(11), conditioning(12), 7.0, 1.0, weight)
+                for name, model, weight in zip(("image", "audio"), models, (1 - audio_weight, audio_weight), strict=True)
+            ]
+        )
+        sigmas = comfy.samplers.calculate_sigmas(models[0].get_model_object("model_sampling"), "ddim_uniform", 2)
+        with torch.inference_mode(), Accounting() as accounting:
+            joint.sample(torch.randn(CANVAS), torch.zeros(CANVAS), comfy.samplers.sampler_object("ddim"), sigmas, disable_pbar=True, seed=1)
+        return accounting.peak
+
+    return sample
+
+
+def test_a_joint_sample_holds_the_activations_of_one_unet(peak, models, record_property):
+    single, joint = max(peak(0.0), peak(1.0)), peak(0.5)
+    record_property("joint over single", joint / single)
+    print(f"activations of one model {single / 1e6:.1f} MB, of the joint sample {joint / 1e6:.1f} MB, ratio {joint / single:.3f}")
+    assert joint < 1.05 * single
+    weights = sum(weight.nbytes for weight in models[0].model.diffusion_model.parameters())
+    assert weights > 0.05 * single, "a copy of a model's weights would go unnoticed"
