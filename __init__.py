@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
-from .nodes import audio, keepers, loaders, picture, sampling, scoring, video
+from .nodes import audio, keepers, loaders, picture, prompts, sampling, scoring, video
 
 WEB_DIRECTORY = "./web"
 
 
 class ImagesThatSound(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        return [*loaders.NODES, *sampling.NODES, *audio.NODES, *picture.NODES, *scoring.NODES, *keepers.NODES, *video.NODES]
+        families = (loaders, prompts, sampling, audio, picture, scoring, keepers, video)
+        return [node for family in families for node in family.NODES]
 
 
 async def comfy_entrypoint() -> ImagesThatSound:

@@ -1,4 +1,5 @@
-"""Prompts: the paper's (Tables 4 and 5), and the fixed lists for the embedded models with their nearest twins of the paper's pairs."""
+"""Prompts: the paper's (Tables 4 and 5), those of the official examples beyond it, and the fixed lists for the embedded models with their
+nearest twins of the paper's pairs."""
 
 from __future__ import annotations
 
@@ -10,6 +11,13 @@ class PromptPair(NamedTuple):
 
     image: str
     audio: str
+
+
+class Example(NamedTuple):
+    """A published example: its prompts and the official code's seed."""
+
+    prompts: PromptPair
+    seed: int
 
 
 class Twin(NamedTuple):
@@ -44,6 +52,12 @@ PAPER_PAIRS = (
     PromptPair("a painting of auto racing game, grayscale", "a race car passing by and disappearing"),
     PromptPair("a painting of trains, grayscale", "train whistling"),
     PromptPair("a painting of tigers, grayscale", "tiger growling"),
+)
+
+OFFICIAL_EXAMPLES = (
+    Example(PromptPair("a pond full of water lilies, grayscale, lithograph style", "frog croaking"), 2024),
+    Example(PromptPair("corgis, grayscale, black background", "dog barking"), 2034),
+    Example(PromptPair("horse heads, grayscale, black background", "horse neighing"), 1234),
 )
 
 EMBEDDED_IMAGE_PROMPTS = (

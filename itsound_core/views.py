@@ -72,7 +72,7 @@ def _cut(latents: Tensor, grid: tuple[int, int]) -> Tensor:
     rows, columns = grid
     height, width = latents.shape[-2:]
     if height % rows or width % columns:
-        raise ValueError(f"Latents of {height} x {width} do not divide into {rows} x {columns} blocks.")
+        raise ValueError(f"A canvas of {height} x {width} does not divide into {rows} x {columns} blocks.")
     blocks = latents.unflatten(-1, (columns, width // columns)).unflatten(-3, (rows, height // rows))
     return blocks.transpose(-3, -2).flatten(-4, -3)
 
@@ -85,3 +85,6 @@ def _join(blocks: Tensor, grid: tuple[int, int]) -> Tensor:
 IDENTITY = Identity()
 HALVES_END_TO_END = BlockRearrangement(canvas_grid=(2, 1), view_grid=(1, 2))
 """A square picture whose upper and lower half, end to end, are a sound: 512 x 512 pixels seen as 256 x 1024."""
+
+VIEWS: dict[str, View] = {"none": IDENTITY, "two-row square": HALVES_END_TO_END}
+"""The audio model's views by name."""

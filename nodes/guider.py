@@ -16,18 +16,22 @@ import torch
 from torch import Tensor
 
 from ..itsound_core.composition import Expert, compose
+from ..itsound_core.spectrogram import AUFFUSION
+from ..itsound_core.views import IDENTITY, View
 
 ADDITIONAL_MODELS_KEY = "images_that_sound"
 POST_CFG = "sampler_post_cfg_function"
+PIXELS_PER_LATENT = 8
 SIGMA_TOLERANCE = 1.05
 """By how much a schedule may start above a model's largest sigma: schedules of one family differ by a percent or two."""
 
 
 @dataclass(frozen=True)
 class ModelExpert:
-    """One expert as it was wired: a MODEL, its CONDITIONING, its guidance scale, its share t of the process and its weight.
+    """One expert as it was wired: a MODEL, its CONDITIONING, its guidance scale, its share t of the process, its weight and its view.
 
-    `name` ("image", "audio", ...) and `node` are what errors call it.
+    `name` ("image", "audio", ...) and `node` are what errors call it. What comes with its conditioning (areas, masks, ControlNet hints)
+    lies on the canvas as the expert sees it.
     """
 
     node: str
@@ -38,6 +42,7 @@ class ModelExpert:
     cfg: float
     t: float
     weight: float
+    view: View = IDENTITY
 
     @property
     def noise_levels(self) -> Any:
@@ -56,11 +61,13 @@ class ModelExpert:
 class ExpertGuider(comfy.samplers.CFGGuider):
     """The guider of an expert beside the first: keeps its own conditions, hooks, options and wrappers while the joint guider samples.
 
-    Its own `sample` prepares those as for a run of its own; where that would begin to sample, it hands on to the joint guider.
+    Its own `sample` prepares those as for a run of its own; where that would begin to sample, it hands on to the joint guider. All that
+    it prepares is for the canvas as the expert sees it.
     """
 
     def __init__(self, expert: ModelExpert):
         super().__init__(expert.model)
+        self.view = expert.view.view
         self.set_conds(expert.positive, expert.negative)
         self.set_cfg(expert.cfg)
 
@@ -68,7 +75,7 @@ class ExpertGuider(comfy.samplers.CFGGuider):
         """Run joint_sample inside this expert's OUTER_SAMPLE wrappers, with its hooks registered, and undo all of it afterwards."""
         self.joint_sample = joint_sample
         try:
-            return self.sample(noise, latent_image, sampler, sigmas)
+            return self.sample(self.view(noise), self.view(latent_image), sampler, sigmas)
         finally:
             del self.joint_sample
 
@@ -80,15 +87,17 @@ class ExpertGuider(comfy.samplers.CFGGuider):
         from_conds, _ = comfy.sampler_helpers.get_additional_models(self.conds, self.model_patcher.model_dtype())
         return [self.model_patcher, *from_conds, *comfy.sampler_helpers.get_additional_models_from_model_options(self.model_options)]
 
-    def begin(self, noise: Tensor, latent_image: Tensor, device: torch.device, sigmas: Tensor, denoise_mask, seed, latent_shapes) -> None:
+    def begin(self, noise: Tensor, latent_image: Tensor, device: torch.device, sigmas: Tensor, denoise_mask: Tensor | None, seed) -> None:
         """What CFGGuider does between loading and the first step, for this expert's model and conditions."""
+        noise, latent_image = self.view(noise), self.view(latent_image)
+        denoise_mask = None if denoise_mask is None else self.view(denoise_mask)
         self.inner_model = self.model_patcher.model
         comfy.samplers.cast_to_load_options(self.model_options, device=device, dtype=self.model_patcher.model_dtype())
         self.model_patcher.pre_run()
         if torch.count_nonzero(latent_image) > 0:
             latent_image = self.inner_model.process_latent_in(latent_image)
         self.conds = comfy.samplers.process_conds(
-            self.inner_model, noise, self.conds, device, latent_image, denoise_mask, seed, latent_shapes=latent_shapes
+            self.inner_model, noise, self.conds, device, latent_image, denoise_mask, seed, latent_shapes=[noise.shape]
         )
         self.model_options["transformer_options"]["sample_sigmas"] = sigmas
 
@@ -100,9 +109,10 @@ class ExpertGuider(comfy.samplers.CFGGuider):
 class JointGuider(comfy.samplers.CFGGuider):
     """Is the first (image) expert's CFGGuider and has the others'.
 
-    Each expert runs with its own conditions, ControlNets, hooks, patches and wrappers, all on the same latents and sigma. What wraps the
-    one shared run comes from the first expert only: SAMPLER_SAMPLE and PREPARE_SAMPLING wrappers and the denoise mask function.
-    OUTER_SAMPLE wrappers of the others run, but cannot change the shared noise and latents.
+    Each expert runs with its own conditions, ControlNets, hooks, patches and wrappers, all on the same latents and sigma; the first sees
+    the canvas as it is, the others through their views. What wraps the one shared run comes from the first expert only: SAMPLER_SAMPLE
+    and PREPARE_SAMPLING wrappers and the denoise mask function. OUTER_SAMPLE wrappers of the others run, but cannot change the shared
+    noise and latents.
 
     Raises ValueError when the experts cannot share latents or cannot be live together.
     """
@@ -117,7 +127,7 @@ class JointGuider(comfy.samplers.CFGGuider):
         _check_experts(self.experts, [self, *self.others])
 
     def sample(self, noise, latent_image, sampler, sigmas, *args, **kwargs):
-        _check_latents(self.experts[0], latent_image)
+        _check_latents(self.experts, latent_image)
         _check_noise_levels(self.experts, sigmas)
         return super().sample(noise, latent_image, sampler, sigmas, *args, **kwargs)
 
@@ -140,7 +150,7 @@ class JointGuider(comfy.samplers.CFGGuider):
     def inner_sample(self, noise, latent_image, device, sampler, sigmas, denoise_mask, callback, disable_pbar, seed, *args, **kwargs):
         try:
             for expert in self.others:
-                expert.begin(noise, latent_image, device, sigmas, denoise_mask, seed, kwargs.get("latent_shapes"))
+                expert.begin(noise, latent_image, device, sigmas, denoise_mask, seed)
             return super().inner_sample(
                 noise, latent_image, device, sampler, sigmas, denoise_mask, callback, disable_pbar, seed, *args, **kwargs
             )
@@ -167,7 +177,7 @@ class JointGuider(comfy.samplers.CFGGuider):
         sides: list[tuple[Any, Callable, dict]] = [(self, predict_first, first_options)]
         sides += [(other, other.outer_predict_noise, other.model_options) for other in self.others]
         return [
-            Expert(partial(estimate, guider, predict, options, seed), expert.weight, expert.start)
+            Expert(partial(estimate, guider, predict, options, seed), expert.weight, expert.start, expert.view)
             for expert, (guider, predict, options) in zip(self.experts, sides, strict=True)
         ]
 
@@ -241,7 +251,8 @@ def _same_patches(one: comfy.model_patcher.ModelPatcher, other: comfy.model_patc
     return same_weights and same_modules and one.injections == other.injections
 
 
-def _check_latents(first: ModelExpert, latents: Tensor) -> None:
+def _check_latents(experts: Sequence[ModelExpert], latents: Tensor) -> None:
+    first = experts[0]
     channels = first.model.get_model_object("latent_format").latent_channels
     shape = "x".join(map(str, latents.shape))
     if latents.ndim != 4 or latents.shape[1] != channels:
@@ -254,6 +265,15 @@ def _check_latents(first: ModelExpert, latents: Tensor) -> None:
             f"{first.node}: the latents are {shape}; height and width must be even, because the UNets halve them. Resize the picture to "
             "multiples of 16 pixels before encoding it, or start from EmptySpectrogramLatent."
         )
+    rows = AUFFUSION.n_mels // PIXELS_PER_LATENT
+    for expert in experts:
+        seen = expert.view.view(latents).shape
+        if expert.view is not IDENTITY and seen[2] != rows:
+            raise ValueError(
+                f"{expert.node}: the latents are {shape}; through its view the {expert.name} model would see {seen[2]} x {seen[3]}, and a "
+                f"spectrogram is {rows} high. Set the same view in EmptySpectrogramLatent, encode a picture "
+                f"{latents.shape[2] // seen[2] * AUFFUSION.n_mels} pixels high, or set view to none."
+            )
 
 
 def _is_flow(expert: ModelExpert) -> bool:

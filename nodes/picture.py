@@ -1,11 +1,14 @@
-"""Nodes from picture to picture: colours for a spectrogram, and a photo imprinted into one."""
+"""Nodes from picture to picture: colours for a spectrogram, a photo imprinted into one, and a canvas laid out as its sound."""
 
 from __future__ import annotations
 
+import torch
 from comfy_api.latest import io
 
 from ..itsound_core.colormap import COLORMAPS, apply_colormap, renormalize
 from ..itsound_core.imprint import FITS, Fit, imprint
+from ..itsound_core.spectrogram import AUFFUSION
+from ..itsound_core.views import VIEWS
 from . import checks
 
 CATEGORY = "Images that Sound/picture"
@@ -95,4 +98,54 @@ class ImprintBaseline(io.ComfyNode):
         return io.NodeOutput(apply_colormap(gray, "gray"))
 
 
-NODES = [RenormalizeSpectrogram, ImprintBaseline]
+class ViewCanvas(io.ComfyNode):
+    """The canvas as the audio model sees it (paper 3.2; official code's latent transformation), on pixels."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="ViewCanvas",
+            display_name="View Canvas",
+            category=CATEGORY,
+            description="Lays a picture out as the sound that it is: the upper and the lower half of a 512 x 512 picture, end to end, are "
+            "the 256 x 1024 spectrogram. For canvases that were sampled with the same view; or the other way round.",
+            search_aliases=["square to spectrogram", "spectrogram to square", "rearrange halves", "two rows", "end to end"],
+            inputs=[
+                io.Image.Input("canvas", tooltip="The decoded picture: 512 rows high for the two-row square, or 256 with inverse."),
+                io.Combo.Input(
+                    "view",
+                    options=list(VIEWS),
+                    default="two-row square",
+                    tooltip="The view that the sampler was given. none leaves the picture as it is.",
+                ),
+                io.Boolean.Input(
+                    "inverse",
+                    default=False,
+                    optional=True,
+                    tooltip="The other way round: a spectrogram laid out as the square picture, to look at or to start sampling from.",
+                ),
+            ],
+            outputs=[
+                io.Image.Output(
+                    display_name="image", tooltip="The spectrogram, 256 rows high, for SpectrogramToAudio; inverse: the square."
+                )
+            ],
+        )
+
+    @classmethod
+    def execute(cls, canvas, view, inverse=False) -> io.NodeOutput:
+        node = "ViewCanvas"
+        pixels = checks.pixels(canvas, node, "canvas")
+        height, width = pixels.shape[1:3]
+        square_rows = VIEWS[view].inverse_view(torch.empty(AUFFUSION.n_mels, 2)).shape[0]
+        rows = AUFFUSION.n_mels if inverse else square_rows
+        if height != rows or width % 2:
+            raise ValueError(
+                f"{node}: canvas is {width} x {height} pixels; view {view}{', inverse,' if inverse else ''} takes {rows} rows and an even "
+                "width. Decode a canvas that EmptySpectrogramLatent made with this view, or choose another view."
+            )
+        arrange = VIEWS[view].inverse_view if inverse else VIEWS[view].view
+        return io.NodeOutput(arrange(pixels.movedim(-1, 1)).movedim(1, -1))  # BHWC -> BCHW and back
+
+
+NODES = [RenormalizeSpectrogram, ImprintBaseline, ViewCanvas]

@@ -13,11 +13,11 @@ import torch
 from comfy_api.latest import io
 
 from ..itsound_core.spectrogram import AUFFUSION
-from .guider import JointGuider, ModelExpert
+from ..itsound_core.views import IDENTITY, VIEWS
+from .guider import PIXELS_PER_LATENT, JointGuider, ModelExpert
 
 CATEGORY = "Images that Sound/sampling"
 LATENT_CHANNELS = 4
-PIXELS_PER_LATENT = 8
 
 
 def _cfg_input(name: str, prompt: str) -> io.Float.Input:
@@ -31,6 +31,17 @@ def _t_input(name: str, default: float, model: str) -> io.Float.Input:
         "always runs, at 0 never."
     )
     return io.Float.Input(name, default=default, min=0.0, max=1.0, step=0.01, round=0.001, tooltip=tooltip)
+
+
+def _view_input(tooltip: str) -> io.Combo.Input:
+    return io.Combo.Input("view", options=list(VIEWS), default="none", optional=True, tooltip=tooltip)
+
+
+def _expert_view_input(model: str) -> io.Combo.Input:
+    return _view_input(
+        f"How the {model} sees the canvas. two-row square: a 512 x 512 picture's upper half, then its lower, are the 256 x 1024 "
+        "spectrogram; areas, masks and ControlNet hints of this model lie on that one. Set the same view in EmptySpectrogramLatent."
+    )
 
 
 def _guider_inputs() -> list[io.Input]:
@@ -70,9 +81,10 @@ def _joint_guider(
     t_image: float,
     t_audio: float,
     audio_weight: float,
+    view: str = "none",
 ) -> JointGuider:
     image = ModelExpert(node, "image", image_model, image_positive, image_negative, image_cfg, t_image, 1.0 - audio_weight)
-    audio = ModelExpert(node, "audio", audio_model, audio_positive, audio_negative, audio_cfg, t_audio, audio_weight)
+    audio = ModelExpert(node, "audio", audio_model, audio_positive, audio_negative, audio_cfg, t_audio, audio_weight, VIEWS[view])
     return JointGuider([image, audio])
 
 
@@ -98,15 +110,22 @@ class EmptySpectrogramLatent(io.ComfyNode):
                 io.Int.Input(
                     "batch_size", default=1, min=1, max=4096, tooltip="How many canvases. Few come out well: make several and choose."
                 ),
+                _view_input(
+                    "Shape of the canvas. none: as long as the sound. two-row square: the sound's second half below its first, 512 x 512 "
+                    "pixels for 10.24 s; for a sampler with the same view."
+                ),
             ],
-            outputs=[io.Latent.Output(display_name="latent", tooltip="Empty latents, 4 x 32 x 128 for 10.24 s.")],
+            outputs=[
+                io.Latent.Output(display_name="latent", tooltip="Empty latents, 4 x 32 x 128 for 10.24 s; 4 x 64 x 64 as two-row square.")
+            ],
         )
 
     @classmethod
-    def execute(cls, seconds: float, batch_size: int) -> io.NodeOutput:
-        columns = 2 * math.ceil(AUFFUSION.frames(seconds) / (2 * PIXELS_PER_LATENT))
+    def execute(cls, seconds: float, batch_size: int, view: str = "none") -> io.NodeOutput:
+        even = 2 if VIEWS[view] is IDENTITY else 4  # a square is half as wide, and even too
+        columns = even * math.ceil(AUFFUSION.frames(seconds) / (even * PIXELS_PER_LATENT))
         shape = (batch_size, LATENT_CHANNELS, AUFFUSION.n_mels // PIXELS_PER_LATENT, columns)
-        samples = torch.zeros(shape, device=comfy.model_management.intermediate_device())
+        samples = VIEWS[view].inverse_view(torch.zeros(shape, device=comfy.model_management.intermediate_device()))
         return io.NodeOutput({"samples": samples, "downscale_ratio_spacial": PIXELS_PER_LATENT})
 
 
@@ -120,7 +139,7 @@ class MultimodalGuider(io.ComfyNode):
             description="An image model and an audio model denoise one canvas together: each step follows the weighted mean of their two "
             "guided estimates. For SamplerCustomAdvanced with any sampler, scheduler or mask.",
             search_aliases=["images that sound", "joint guider", "two models", "dual model guider"],
-            inputs=_guider_inputs(),
+            inputs=[*_guider_inputs(), _expert_view_input("audio model")],
             outputs=[io.Guider.Output(display_name="guider", tooltip="Guider for SamplerCustomAdvanced, or for AddExpert.")],
         )
 
@@ -154,16 +173,18 @@ class AddExpert(io.ComfyNode):
                     round=0.001,
                     tooltip="Weight beside the image's and the audio's, which sum to 1; all weights are then scaled to sum to 1.",
                 ),
+                _expert_view_input("added model"),
             ],
             outputs=[io.Guider.Output(display_name="guider", tooltip="A new guider with this expert added.")],
         )
 
     @classmethod
-    def execute(cls, guider, model, positive, negative, cfg: float, t: float, weight: float) -> io.NodeOutput:
+    def execute(cls, guider, model, positive, negative, cfg: float, t: float, weight: float, view: str = "none") -> io.NodeOutput:
         if not isinstance(guider, JointGuider):
             raise ValueError(f"AddExpert: guider is a {type(guider).__name__}. Connect a MultimodalGuider or another AddExpert.")
         name = f"added (number {len(guider.experts) + 1})"
-        return io.NodeOutput(JointGuider([*guider.experts, ModelExpert("AddExpert", name, model, positive, negative, cfg, t, weight)]))
+        added = ModelExpert("AddExpert", name, model, positive, negative, cfg, t, weight, VIEWS[view])
+        return io.NodeOutput(JointGuider([*guider.experts, added]))
 
 
 class MultimodalKSampler(io.ComfyNode):
@@ -206,6 +227,7 @@ class MultimodalKSampler(io.ComfyNode):
                     step=0.01,
                     tooltip="Below 1 the canvas that comes in is kept in part. t_image and t_audio mean the same noise levels as at 1.",
                 ),
+                _expert_view_input("audio model"),
             ],
             outputs=[io.Latent.Output(display_name="latent", tooltip="The denoised canvas: decode it with the models' VAE.")],
         )

@@ -50,5 +50,5 @@ def test_an_order_that_forgets_a_block_is_refused():
 
 
 def test_a_size_that_does_not_divide_is_refused():
-    with pytest.raises(ValueError, match="33 x 128 do not divide into 2 x 1"):
+    with pytest.raises(ValueError, match="33 x 128 does not divide into 2 x 1"):
         HALVES_END_TO_END.view(torch.zeros(1, 4, 33, 128))

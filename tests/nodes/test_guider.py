@@ -26,8 +26,10 @@ from tiny_models import conditioning, diffusers_unet, embeddings, native_model, 
 
 from itsound_core.composition import Expert, compose  # noqa: E402
 from itsound_core.sampling import STABLE_DIFFUSION, ddim, guided  # noqa: E402
+from itsound_core.views import HALVES_END_TO_END  # noqa: E402
 
 SHAPE = (1, 4, 8, 16)
+TWO_ROWS = (1, 4, 64, 8)  # of 32 x 8 each
 SCALE = 0.18215  # of Stable Diffusion's latents
 IMAGE_PROMPT, IMAGE_NULL, AUDIO_PROMPT, AUDIO_NULL = 11, 12, 13, 14  # seeds of embeddings
 
@@ -436,6 +438,95 @@ def test_an_interrupt_stops_sampling_and_the_next_run_is_clean(joint):
     assert steps == [0]
     assert guider.model_patcher.additional_models == {}
     assert torch.equal(run(guider), expected)
+
+
+# Views
+
+
+def two_row_noise(seed=0):
+    return torch.randn(TWO_ROWS, generator=torch.Generator().manual_seed(seed))
+
+
+def seen_alone(model, positive, start=None, latents=None, **options):
+    """What this model alone makes of the canvas as it sees it, laid back."""
+    start = HALVES_END_TO_END.view(two_row_noise() if start is None else start)
+    latents = None if latents is None else HALVES_END_TO_END.view(latents)
+    return HALVES_END_TO_END.inverse_view(run(single(model, positive, conditioning(AUDIO_NULL)), start, latents=latents, **options))
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "euler_cfg_pp"])
+def test_through_the_square_view_the_audio_model_works_on_the_halves_end_to_end(joint, audio_model, sampler):
+    guider = joint(weight=1.0, audio_view=HALVES_END_TO_END)
+    assert torch.equal(run(guider, two_row_noise(), sampler), seen_alone(audio_model, conditioning(AUDIO_PROMPT), sampler=sampler))
+
+
+def test_through_the_square_view_the_image_model_sees_the_square(joint, image_model):
+    alone = run(single(image_model, conditioning(IMAGE_PROMPT), conditioning(IMAGE_NULL)), two_row_noise())
+    assert torch.equal(run(joint(weight=0.0, audio_view=HALVES_END_TO_END), two_row_noise()), alone)
+
+
+def test_under_a_view_ddim_with_warm_start_agrees_with_the_core_loop(joint, unets, image_model):
+    steps, start = 4, two_row_noise()
+    experts = [
+        Expert(guided(unets[0], embeddings(IMAGE_PROMPT), embeddings(IMAGE_NULL), 7.0), 0.4, start=600),
+        Expert(guided(unets[1], embeddings(AUDIO_PROMPT), embeddings(AUDIO_NULL), 7.0), 0.6, start=1000, view=HALVES_END_TO_END),
+    ]
+    expected = ddim(partial(compose, experts), start, steps)
+    first, last = float(sigmas_of(image_model, steps)[0]), STABLE_DIFFUSION.sigma(0)
+    sigmas = torch.cat([sigmas_of(image_model, steps)[:-1], torch.tensor([last])])
+    guider = joint(weight=0.6, image_t=0.6, audio_view=HALVES_END_TO_END)
+    result = run(guider, start * (1 + first**2) ** 0.5 / first, sigmas=sigmas) * SCALE / (1 + last**2) ** 0.5
+    assert relative(result, expected) < 1e-5
+
+
+def left_half(**options):
+    mask = torch.zeros(1, 256, 128)
+    mask[..., :64] = 1.0
+    return dict(mask=mask, **options)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [left_half(), left_half(set_area_to_bounds=True), dict(area=("percentage", 1.0, 0.5, 0.0, 0.5)), dict(area=(32, 8, 0, 8))],
+    ids=["mask", "mask's bounds", "area in percent", "area"],
+)
+def test_areas_and_masks_of_the_audio_side_lie_on_the_sound(joint, audio_model, options):
+    positive = [*conditioning(AUDIO_PROMPT, **options), *conditioning(21)]
+    result = run(joint(weight=1.0, audio_view=HALVES_END_TO_END, audio_positive=positive), two_row_noise())
+    assert torch.equal(result, seen_alone(audio_model, positive))
+    assert relative(result, seen_alone(audio_model, [*conditioning(AUDIO_PROMPT), *conditioning(21)])) > 1e-3
+
+
+def test_a_controlnet_of_the_audio_side_sees_the_sound(joint, audio_model):
+    shapes = []
+
+    class Watching(ConstantControl):
+        def get_control(self, x_noisy, *args):
+            shapes.append(tuple(x_noisy.shape[2:]))
+            return super().get_control(x_noisy, *args)
+
+    controlled = conditioning(AUDIO_PROMPT, control=Watching(random_model()), control_apply_to_uncond=True)
+    result = run(joint(weight=1.0, audio_view=HALVES_END_TO_END, audio_positive=controlled), two_row_noise())
+    assert set(shapes) == {(32, 16)}
+    assert torch.equal(result, seen_alone(audio_model, controlled))
+
+
+def test_latents_and_mask_that_come_in_lie_on_the_canvas(joint, audio_model):
+    latents, mask = two_row_noise(1), torch.zeros(1, 64, 8)
+    mask[:, 32:] = 1.0
+    sigmas = sigmas_of(audio_model, 8)[4:]
+    guider = joint(weight=1.0, audio_view=HALVES_END_TO_END)
+    result = run(guider, two_row_noise(), "euler", latents=latents, denoise_mask=mask, sigmas=sigmas)  # ddim draws noise under a mask
+    torch.testing.assert_close(result[..., :32, :], latents[..., :32, :], rtol=1e-4, atol=1e-4)
+    seen = dict(sampler="euler", latents=latents, sigmas=sigmas, denoise_mask=HALVES_END_TO_END.view(mask))
+    assert torch.equal(result, seen_alone(audio_model, conditioning(AUDIO_PROMPT), **seen))
+
+
+def test_a_wide_canvas_under_the_square_view_is_refused(joint):
+    with pytest.raises(
+        ValueError, match=r"MultimodalGuider: the latents are 1x4x32x128; .* audio model would see 16 x 256.* 512 pixels high"
+    ):
+        run(joint(audio_view=HALVES_END_TO_END), torch.randn(1, 4, 32, 128))
 
 
 # Clones of one model

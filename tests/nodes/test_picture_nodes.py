@@ -108,3 +108,34 @@ def test_a_picture_that_is_no_spectrogram_is_refused_with_culprit_and_remedy(nod
 def test_rounding_errors_just_outside_the_range_are_accepted(nodes):
     (image,) = nodes.RenormalizeSpectrogram.execute(gray(1.0 + 1e-3, 1, 256, 64), "gray", stretch=False).args
     assert image.max() == 1
+
+
+def test_the_halves_of_a_square_are_laid_end_to_end_and_back(nodes):
+    square = noise(2, 512, 512, 3)
+    (spectrogram,) = nodes.ViewCanvas.execute(square, "two-row square").args
+    assert spectrogram.shape == (2, 256, 1024, 3)
+    assert torch.equal(spectrogram[:, :, :512], square[:, :256]) and torch.equal(spectrogram[:, :, 512:], square[:, 256:])
+    (again,) = nodes.ViewCanvas.execute(spectrogram, "two-row square", inverse=True).args
+    assert torch.equal(again, square)
+
+
+def test_view_none_leaves_the_picture_as_it_is(nodes):
+    spectrogram = noise(1, 256, 64, 3)
+    assert torch.equal(nodes.ViewCanvas.execute(spectrogram, "none").args[0], spectrogram)
+
+
+@pytest.mark.parametrize(
+    ("shape", "view", "inverse", "rows"),
+    [
+        ((256, 1024), "two-row square", False, 512),
+        ((512, 511), "two-row square", False, 512),
+        ((512, 512), "two-row square", True, 256),
+        ((256, 1023), "two-row square", True, 256),
+        ((512, 512), "none", False, 256),
+    ],
+)
+def test_a_canvas_that_the_view_does_not_fit_is_refused(nodes, shape, view, inverse, rows):
+    with pytest.raises(
+        ValueError, match=rf"ViewCanvas: canvas is {shape[1]} x {shape[0]} .*{view}.* takes {rows} rows.*EmptySpectrogramLatent"
+    ):
+        nodes.ViewCanvas.execute(gray(0.5, 1, *shape), view, inverse)

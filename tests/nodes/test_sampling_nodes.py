@@ -14,6 +14,8 @@ import comfy.samplers  # noqa: E402
 import latent_preview  # noqa: E402
 from tiny_models import conditioning, diffusers_unet, native_model  # noqa: E402
 
+from itsound_core.views import HALVES_END_TO_END  # noqa: E402
+
 
 @pytest.fixture(scope="module")
 def nodes(pack):
@@ -70,15 +72,16 @@ def sample(guider, sampler="ddim", noise_seed=3):
         return guider.sample(noise, latents, comfy.samplers.sampler_object(sampler), sigmas, disable_pbar=True, seed=noise_seed)
 
 
+GUIDER_SOCKETS = [
+    *["image_model", "image_positive", "image_negative", "audio_model", "audio_positive", "audio_negative"],
+    *["image_cfg", "audio_cfg", "t_image", "t_audio", "audio_weight"],
+]
 SOCKETS = {
-    "EmptySpectrogramLatent": ["seconds", "batch_size"],
-    "MultimodalGuider": [
-        *["image_model", "image_positive", "image_negative", "audio_model", "audio_positive", "audio_negative"],
-        *["image_cfg", "audio_cfg", "t_image", "t_audio", "audio_weight"],
-    ],
-    "AddExpert": ["guider", "model", "positive", "negative", "cfg", "t", "weight"],
+    "EmptySpectrogramLatent": ["seconds", "batch_size", "view"],
+    "MultimodalGuider": [*GUIDER_SOCKETS, "view"],
+    "AddExpert": ["guider", "model", "positive", "negative", "cfg", "t", "weight", "view"],
+    "MultimodalKSampler": [*GUIDER_SOCKETS, "latent_image", "seed", "steps", "sampler_name", "scheduler", "denoise", "view"],
 }
-SOCKETS["MultimodalKSampler"] = SOCKETS["MultimodalGuider"] + ["latent_image", "seed", "steps", "sampler_name", "scheduler", "denoise"]
 
 
 @pytest.mark.parametrize("node_id", SOCKETS)
@@ -101,6 +104,12 @@ def test_an_empty_canvas_holds_the_sound_in_even_columns(nodes, seconds, columns
     assert latent["samples"].shape == (3, 4, 32, columns) and not latent["samples"].any()
 
 
+@pytest.mark.parametrize(("seconds", "side"), [(10.24, 64), (10.0, 64), (5.12, 32), (0.16, 2)])
+def test_an_empty_square_holds_the_sound_in_two_rows(nodes, seconds, side):
+    latent = nodes.EmptySpectrogramLatent.execute(seconds, 3, "two-row square")[0]
+    assert latent["samples"].shape == (3, 4, 64, side) and not latent["samples"].any()
+
+
 def test_the_sampler_node_is_the_guider_node_under_a_custom_sampler(nodes, guider_inputs, ksample):
     guider = nodes.MultimodalGuider.execute(**guider_inputs)[0]
     assert torch.equal(ksample()["samples"], sample(guider))
@@ -119,6 +128,31 @@ def test_one_side_alone_equals_comfyuis_ksampler(guider_inputs, ksample, weight,
             model, noise, 4, 10.0, positive=positive, negative=negative, latent_image=latents, seed=3, disable_pbar=True, **settings
         )
     assert torch.equal(joint, alone)
+
+
+def test_the_sampler_nodes_view_is_the_audio_models(nodes, guider_inputs, ksample):
+    canvas = nodes.EmptySpectrogramLatent.execute(1.28, 1, "two-row square")[0]
+    square = ksample(canvas, audio_weight=1.0, view="two-row square")["samples"]
+    with torch.inference_mode():
+        noise = comfy.sample.prepare_noise(canvas["samples"], 3)
+        prompts = dict(positive=guider_inputs["audio_positive"], negative=guider_inputs["audio_negative"])
+        settings = dict(sampler_name="ddim", scheduler="ddim_uniform", denoise=1.0, seed=3, disable_pbar=True)
+        noise, latents = (HALVES_END_TO_END.view(canvas) for canvas in (noise, canvas["samples"]))
+        alone = comfy.sample.sample(guider_inputs["audio_model"], noise, 4, 10.0, **prompts, latent_image=latents, **settings)
+    assert torch.equal(HALVES_END_TO_END.view(square), alone)
+
+
+def test_without_a_view_every_expert_sees_the_canvas_as_it_is(nodes, guider_inputs, ksample):
+    assert torch.equal(ksample(view="none")["samples"], ksample()["samples"])
+    guider = nodes.MultimodalGuider.execute(**guider_inputs)[0]
+    assert [expert.view for expert in guider.experts] == [nodes.VIEWS["none"]] * 2
+
+
+def test_each_expert_has_its_own_view(nodes, guider_inputs):
+    guider = nodes.MultimodalGuider.execute(**guider_inputs, view="two-row square")[0]
+    for view in ("none", "two-row square"):
+        guider = nodes.AddExpert.execute(guider, guider_inputs["audio_model"], conditioning(15), conditioning(16), 5.0, 0.8, 2.0, view)[0]
+    assert [expert.view for expert in guider.experts] == [nodes.VIEWS["none"], nodes.VIEWS["two-row square"]] * 2
 
 
 def test_the_same_seed_and_graph_give_the_same_bits_twice(ksample):

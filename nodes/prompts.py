@@ -1,0 +1,54 @@
+"""The paper's prompts as a preset."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+
+from ..itsound_core.presets import EMBEDDED_TWINS, OFFICIAL_EXAMPLES, PAPER_PAIRS, PromptPair
+
+
+def _title(pair: PromptPair) -> str:
+    """What is seen and what is heard, without the words of style."""
+    subject = pair.image.removeprefix("a painting of ").removeprefix("a drawing of ").split(",")[0]
+    return f"{subject} / {pair.audio}"
+
+
+# Workflows store these titles: none may change or go.
+PAIRS = {_title(pair): pair for pair in (*PAPER_PAIRS, *(example.prompts for example in OFFICIAL_EXAMPLES))}
+PAIRS |= {f"embedded models: {_title(twin.embedded)}": twin.embedded for twin in EMBEDDED_TWINS}
+SEEDS = ", ".join(f"{_title(example.prompts).split(' / ')[0]} {example.seed}" for example in OFFICIAL_EXAMPLES)
+
+
+class PaperPrompts(io.ComfyNode):
+    """The prompt pairs of the paper's Table 5 and of its official examples."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="PaperPrompts",
+            display_name="Paper Prompts",
+            category="Images that Sound/prompts",
+            description="The prompt pairs of the Images that Sound paper, and their nearest relatives for the embedded models. Connect the "
+            "outputs to the text of two CLIPTextEncode nodes.",
+            search_aliases=["images that sound", "preset", "example prompts", "prompt pair"],
+            inputs=[
+                io.Combo.Input(
+                    "pair",
+                    options=list(PAIRS),
+                    default=next(iter(PAIRS)),
+                    tooltip="What is seen / what is heard: the paper's Table 5, three official examples, and their nearest relatives for "
+                    f"the embedded models. The official code's seeds ({SEEDS}) give other pictures here: noise is drawn in another way.",
+                ),
+            ],
+            outputs=[
+                io.String.Output("image_prompt", display_name="image_prompt", tooltip="What the canvas should look like."),
+                io.String.Output("audio_prompt", display_name="audio_prompt", tooltip="What it should sound like."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, pair: str) -> io.NodeOutput:
+        return io.NodeOutput(*PAIRS[pair])
+
+
+NODES = [PaperPrompts]
