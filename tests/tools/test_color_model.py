@@ -80,7 +80,7 @@ def test_the_sampler_keeps_the_gray_that_it_was_given_and_colours_by_the_model()
 
 
 @pytest.mark.skipif(not os.environ.get("COMFYUI_PATH"), reason="needs ComfyUI")
-def test_the_exported_folder_is_a_native_model_with_three_channels(pack, tmp_path, monkeypatch):
+def test_the_exported_folder_is_a_native_model_with_three_channels(pack, tmp_path):
     loader = importlib.import_module(pack.__name__ + ".nodes.diffusers_folder")
     torch.manual_seed(0)
     unet = train_color.build_unet().eval()
@@ -88,9 +88,7 @@ def test_the_exported_folder_is_a_native_model_with_three_channels(pack, tmp_pat
     torch.save({"average": unet.state_dict(), "step": 1, "seconds": 1.0}, tmp_path / "color" / "checkpoint.pt")
     train_color.export(tmp_path, tmp_path / "embedded-color")
 
-    for channels in ("in_channels", "out_channels"):
-        monkeypatch.setitem(loader.UNET_SETTINGS, channels, 3)
-    model = loader.load_unet(tmp_path / "embedded-color", {"dtype": torch.float32}).model
+    model = loader.load_unet(tmp_path / "embedded-color", {"dtype": torch.float32}, pixel_space=True).model
     alphas = train_color.build_scheduler().alphas_cumprod
     torch.testing.assert_close(model.model_sampling.sigmas, ((1 - alphas) / alphas).sqrt(), rtol=1e-4, atol=1e-5)
     pixels, text, timesteps = torch.randn(2, 3, 64, 256), torch.randn(2, 77, 128), torch.tensor([3, 700])
