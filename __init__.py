@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
-from .nodes import audio, loaders, picture, sampling, video
+from .nodes import audio, colorize, loaders, picture, sampling, video
 
 WEB_DIRECTORY = "./web"
 
 
 class ImagesThatSound(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        return [*loaders.NODES, *sampling.NODES, *audio.NODES, *picture.NODES, *video.NODES]
+        return [*loaders.NODES, *sampling.NODES, *audio.NODES, *picture.NODES, *colorize.NODES, *video.NODES]
 
 
 async def comfy_entrypoint() -> ImagesThatSound:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -25,13 +26,20 @@ Callback = Callable[[Tensor], None]
 """Called after each step with the x0 estimate (B, 3, H, W) in -1..1."""
 
 
+@dataclass(frozen=True)
+class Guidance:
+    """Classifier-free guidance (Eq. 2) by T5 embeddings (1 or B, 77, D) of the prompt and of the empty or a negative one."""
+
+    prompt: Tensor
+    null_prompt: Tensor
+    scale: float
+
+
 def stage_1(
     unet: UNet2DConditionModel,
     scheduler: DDPMScheduler,
     spectrogram: Tensor,
-    prompt: Tensor,
-    null_prompt: Tensor,
-    guidance_scale: float,
+    guidance: Guidance,
     steps: int,
     start_step: int,
     generator: torch.Generator,
@@ -39,11 +47,11 @@ def stage_1(
 ) -> Tensor:
     """Coloured picture (B, 3, H / 4, W / 4), about -1..1, of a spectrogram (B, 1, H, W) in 0..1.
 
-    prompt, null_prompt: T5 embeddings (1 or B, 77, D). Sampling starts at step `start_step` of `steps`, from the noised spectrogram. H / 4
-    and W / 4 must be multiples of what the UNet halves them to.
+    Sampling starts at step `start_step` of `steps`, from the noised spectrogram. The UNet must be able to halve H / 4 and W / 4 as often
+    as it does (three times in IF).
     """
     gray = F.interpolate(spectrogram, scale_factor=1 / REDUCTION, mode="bilinear")
-    return _sample(_guided(unet, prompt, null_prompt, guidance_scale), scheduler, gray, steps, start_step, generator, callback)
+    return _sample(_guided(unet, guidance), scheduler, gray, steps, start_step, generator, callback)
 
 
 def stage_2(
@@ -52,9 +60,7 @@ def stage_2(
     noising_scheduler: DDPMScheduler,
     picture: Tensor,
     spectrogram: Tensor,
-    prompt: Tensor,
-    null_prompt: Tensor,
-    guidance_scale: float,
+    guidance: Guidance,
     steps: int,
     generator: torch.Generator,
     callback: Callback | None = None,
@@ -63,28 +69,21 @@ def stage_2(
     condition = F.interpolate(picture, spectrogram.shape[-2:], mode="bilinear", align_corners=True)
     level = torch.full((len(condition),), CONDITION_LEVEL, device=condition.device)
     condition = noising_scheduler.add_noise(condition, _randn_like(condition, generator), level)
-    predict = _guided(unet, prompt, null_prompt, guidance_scale, condition, level)
+    predict = _guided(unet, guidance, condition, level)
     return _sample(predict, scheduler, spectrogram, steps, 0, generator, callback)
 
 
-def _guided(
-    unet: UNet2DConditionModel,
-    prompt: Tensor,
-    null_prompt: Tensor,
-    guidance_scale: float,
-    condition: Tensor | None = None,
-    level: Tensor | None = None,
-) -> NoisePredictor:
+def _guided(unet: UNet2DConditionModel, guidance: Guidance, condition: Tensor | None = None, level: Tensor | None = None) -> NoisePredictor:
     """Guided noise and, after it, the variance predicted for the prompt: (B, 6, H, W). One call of the UNet evaluates both prompts."""
 
     def predict(pixels: Tensor, timestep: Tensor) -> Tensor:
         batch = len(pixels)
         inputs = pixels if condition is None else torch.cat([pixels, condition], dim=1)
-        text = torch.cat([null_prompt.expand(batch, -1, -1), prompt.expand(batch, -1, -1)])
+        text = torch.cat([text.expand(batch, -1, -1) for text in (guidance.null_prompt, guidance.prompt)])
         labels = None if level is None else level.repeat(2)
         output = unet(inputs.repeat(2, 1, 1, 1).to(unet.dtype), timestep, text.to(unet.dtype), class_labels=labels).sample.float()
         (unconditional, _), (conditional, variance) = (estimate.split(CHANNELS, dim=1) for estimate in output.chunk(2))
-        return torch.cat([unconditional + guidance_scale * (conditional - unconditional), variance], dim=1)
+        return torch.cat([unconditional + guidance.scale * (conditional - unconditional), variance], dim=1)
 
     return predict
 

@@ -39,6 +39,7 @@ HALLMARKS = {
     "a UNet": "time_embedding.linear_1.weight",
     "a VAE": "decoder.conv_in.weight",
     "a text encoder": "embeddings.token_embedding.weight",
+    "a T5 text encoder": "relative_attention_bias.weight",
     "a single-file checkpoint": "model.diffusion_model.input_blocks.0.0.weight",
 }
 

@@ -11,9 +11,9 @@ pytest.importorskip("diffusers")
 import tiny_deepfloyd  # noqa: E402
 from diffusers import IFPipeline, IFSuperResolutionPipeline  # noqa: E402
 
-from itsound_core.deepfloyd import stage_1, stage_2  # noqa: E402
+from itsound_core.deepfloyd import Guidance, stage_1, stage_2  # noqa: E402
 
-GUIDANCE = 5.0
+SCALE = 5.0
 TEXT, NULL = torch.randn(2, 1, tiny_deepfloyd.TOKENS, tiny_deepfloyd.WIDTH, generator=torch.Generator().manual_seed(7))
 
 
@@ -54,7 +54,7 @@ def run(pipeline, scheduler, gray, steps, start_step, generator, **inputs):
     return pipeline(
         prompt_embeds=TEXT.expand(len(gray), -1, -1),
         negative_prompt_embeds=NULL.expand(len(gray), -1, -1),
-        guidance_scale=GUIDANCE,
+        guidance_scale=SCALE,
         timesteps=timesteps.tolist(),
         height=gray.shape[2],
         width=gray.shape[3],
@@ -75,7 +75,7 @@ def test_stage_1_is_diffusers_pipeline_with_the_gray_put_back(steps, start_step)
     unet, gray = tiny_deepfloyd.unet(), F.interpolate(spectrogram(), scale_factor=0.25, mode="bilinear")
     pipeline = stages(IFPipeline, unet, tiny_deepfloyd.scheduler())
     expected = run(pipeline, pipeline.scheduler, gray, steps, start_step, seeded())
-    found = stage_1(unet, tiny_deepfloyd.scheduler(), spectrogram(), TEXT, NULL, GUIDANCE, steps, start_step, seeded())
+    found = stage_1(unet, tiny_deepfloyd.scheduler(), spectrogram(), Guidance(TEXT, NULL, SCALE), steps, start_step, seeded())
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(found.mean(dim=1, keepdim=True), 2 * gray - 1)
 
@@ -97,6 +97,6 @@ def test_stage_2_is_diffusers_pipeline_with_the_gray_put_back():
     pipeline.image_noising_scheduler.add_noise = add_noise
     expected = run(pipeline, pipeline.scheduler, gray, 4, 0, generator, image=picture, noise_level=50)
     found = stage_2(
-        unet, tiny_deepfloyd.scheduler(), tiny_deepfloyd.noising_scheduler(), picture, gray, TEXT, NULL, GUIDANCE, 4, seeded()
+        unet, tiny_deepfloyd.scheduler(), tiny_deepfloyd.noising_scheduler(), picture, gray, Guidance(TEXT, NULL, SCALE), 4, seeded()
     )
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
