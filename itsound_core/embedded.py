@@ -1,4 +1,4 @@
-"""Where the embedded models are: two diffusers-layout folders that ship with the pack and are read by the same code as any other."""
+"""Where the embedded models are: diffusers-layout folders that ship with the pack and are read by the same code as any other."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 MODELS = Path(__file__).resolve().parent.parent / "models"
 IMAGE_FOLDER = MODELS / "embedded-image"
 AUDIO_FOLDER = MODELS / "embedded-audio"
+COLOR_FOLDER = MODELS / "embedded-color"
 VOCODER_FOLDER = AUDIO_FOLDER / "vocoder"
 CLIP_FOLDER = MODELS / "embedded-clip"
 CLAP_FOLDER = MODELS / "embedded-clap"

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import comfy.clip_model
+import comfy.latent_formats
 import comfy.model_base
 import comfy.model_management
 import comfy.model_patcher
@@ -29,6 +30,7 @@ import torch
 from comfy.ldm.models.autoencoder import AutoencoderKL
 from torch import Tensor, nn
 
+from ..itsound_core.spectrogram import AUFFUSION
 from ..itsound_core.weights import require_fit, shapes_of, unreadable
 from .prompt_words import load_tokenizer
 
@@ -39,6 +41,7 @@ HALLMARKS = {
     "a UNet": "time_embedding.linear_1.weight",
     "a VAE": "decoder.conv_in.weight",
     "a text encoder": "embeddings.token_embedding.weight",
+    "a T5 text encoder": "relative_attention_bias.weight",
     "a single-file checkpoint": "model.diffusion_model.input_blocks.0.0.weight",
     "a LoRA": "lora_up.weight",
 }
@@ -98,8 +101,12 @@ VAE_SETTINGS = {
 }
 TEXT_ENCODER_SETTINGS = {"model_type": "clip_text_model", "layer_norm_eps": 1e-5}
 SCHEDULER_SETTINGS = {"num_train_timesteps": 1000, "trained_betas": None}
+PIXEL_SETTINGS = UNET_SETTINGS | {"in_channels": 3, "out_channels": 3}
 OTHER_FAMILIES = {
+    ("addition_embed_type", "text"): "a stage of DeepFloyd IF (which LoadDeepFloydIF loads)",
     ("addition_embed_type", "text_time"): "an SDXL model",
+    ("in_channels", "3"): "a pixel-space model",
+    ("in_channels", "4"): "a latent-space model",
     ("in_channels", "9"): "an inpainting model",
     ("in_channels", "8"): "an image-editing model",
     ("_class_name", "UNet3DConditionModel"): "a video model",
@@ -108,8 +115,18 @@ OTHER_FAMILIES = {
 BETA_SCHEDULES = {"scaled_linear": "linear", "linear": "sqrt_linear", "squaredcos_cap_v2": "squaredcos_cap_v2"}
 PREDICTION_TYPES = {"epsilon": comfy.model_base.ModelType.EPS, "v_prediction": comfy.model_base.ModelType.V_PREDICTION}
 MID_BLOCKS = {"UNetMidBlock2DCrossAttn", "UNetMidBlock2D", None}
-
 logger = logging.getLogger(__name__)
+
+CHOOSE_SD1 = "Choose an SD 1.x text-to-image model."
+CHOOSE_PIXELS = "Choose a UNet of three channels; a latent model goes to FactorizedColorize with its VAE, from its own loader."
+
+
+class Pixels(comfy.latent_formats.ChromaRadiance):
+    """Pictures in -1..1, no VAE, at 1 / spacial_downscale_ratio of the canvas' size."""
+
+    def __init__(self, rows: int):
+        super().__init__()
+        self.spacial_downscale_ratio = max(1, AUFFUSION.n_mels // rows)
 
 
 class SD1Family(comfy.supported_models.SD15):
@@ -119,6 +136,8 @@ class SD1Family(comfy.supported_models.SD15):
 
     def __init__(self, unet_config: dict[str, Any], scheduler: Mapping[str, Any]) -> None:
         super().__init__(unet_config)
+        if unet_config["in_channels"] == PIXEL_SETTINGS["in_channels"]:
+            self.latent_format = Pixels(unet_config["image_size"])
         self.prediction_type = PREDICTION_TYPES[scheduler.get("prediction_type", "epsilon")]
         self.sampling_settings = {
             "beta_schedule": BETA_SCHEDULES[scheduler["beta_schedule"]],
@@ -150,16 +169,17 @@ class TextModel(comfy.clip_model.CLIPTextModel):
 
 
 def load_unet(
-    folder: Path, model_options: Mapping[str, Any] | None = None, disable_dynamic: bool = False
+    folder: Path, model_options: Mapping[str, Any] | None = None, disable_dynamic: bool = False, pixel_space: bool = False
 ) -> comfy.model_patcher.ModelPatcher:
     """MODEL of the folder's `unet/` with the noise schedule of its `scheduler/`.
 
+    With `pixel_space` the UNet must have three channels, and its config's sample_size is the number of rows it was trained on.
     `model_options` are those of `comfy.sd.load_diffusion_model`: dtype and fp8_optimizations. Raises ValueError naming the file, what is
     wrong with it and what to do.
     """
     management = comfy.model_management
     model_options = model_options or {}
-    model_config = SD1Family(_unet_config(folder / "unet" / "config.json"), _scheduler_config(folder))
+    model_config = SD1Family(_unet_config(folder / "unet" / "config.json", pixel_space), _scheduler_config(folder))
     path, weights = _read_weights(folder / "unet", DIFFUSION_FILES, "a UNet")
     weights = _fold_guidance(weights)
 
@@ -181,7 +201,7 @@ def load_unet(
     patcher = patcher_class(model, load_device=load_device, offload_device=management.unet_offload_device())
     model.to(patcher.offload_device)
     model.load_model_weights(weights, assign=patcher.is_dynamic())
-    patcher.cached_patcher_init = (load_unet, (folder, model_options))
+    patcher.cached_patcher_init = (partial(load_unet, pixel_space=pixel_space), (folder, model_options))
     return patcher
 
 
@@ -254,14 +274,14 @@ def _read_json(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path} is not valid JSON ({error}). Copy it again from the model's source.") from error
 
 
-def _read_config(path: Path, settings: Mapping[str, Any], required: Sequence[str]) -> dict[str, Any]:
+def _read_config(path: Path, settings: Mapping[str, Any], required: Sequence[str], remedy: str = CHOOSE_SD1) -> dict[str, Any]:
     """The config at `path`, with every setting that the native classes fix at the value they implement (and diffusers defaults to)."""
     config = _read_json(path)
     for key, native in settings.items():
         found = config.get(key, native)
         if found != native:
             family = OTHER_FAMILIES.get((key, str(found)), "not of the SD 1.x family")
-            raise ValueError(f"{path} is {family}: {key} is {found!r} instead of {native!r}. Choose an SD 1.x text-to-image model.")
+            raise ValueError(f"{path} is {family}: {key} is {found!r} instead of {native!r}. {remedy}")
     absent = [key for key in required if key not in config]
     if absent:
         raise ValueError(f"{path} lacks {', '.join(absent)}. Copy it again from the model's source.")
@@ -286,10 +306,11 @@ def _per_level(value: Any, levels: int) -> list[int]:
     return list(value) if isinstance(value, (list, tuple)) else [value] * levels
 
 
-def _unet_config(path: Path) -> dict[str, Any]:
+def _unet_config(path: Path, pixel_space: bool) -> dict[str, Any]:
     """Native `unet_config` of a UNet2DConditionModel's config.json."""
     required = ("block_out_channels", "down_block_types", "up_block_types", "cross_attention_dim")
-    config = _read_config(path, UNET_SETTINGS, required)
+    settings = PIXEL_SETTINGS if pixel_space else UNET_SETTINGS
+    config = _read_config(path, settings, required, CHOOSE_PIXELS if pixel_space else CHOOSE_SD1)
     widths, mid = config["block_out_channels"], config.get("mid_block_type", "UNetMidBlock2DCrossAttn")
     levels = len(widths)
     _require_widths(path, widths)
@@ -304,9 +325,9 @@ def _unet_config(path: Path) -> dict[str, Any]:
     down = [depth * kind.startswith("CrossAttn") for depth, kind in zip(depths, config["down_block_types"], strict=True)]
     up = [depth * kind.startswith("CrossAttn") for depth, kind in zip(depths, reversed(config["up_block_types"]), strict=True)]
     return {
-        "image_size": 32,
-        "in_channels": UNET_SETTINGS["in_channels"],
-        "out_channels": UNET_SETTINGS["out_channels"],
+        "image_size": _per_level(config.get("sample_size") or 32, 1)[0],
+        "in_channels": settings["in_channels"],
+        "out_channels": settings["out_channels"],
         "model_channels": widths[0],
         "channel_mult": [Multiple(width, widths[0]) for width in widths],
         "num_res_blocks": layers,

@@ -34,6 +34,7 @@ from torch import Tensor
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
+from itsound_core.colorize import split_gray, within_gamut  # noqa: E402
 from itsound_core.sampling import ddim_step, guided  # noqa: E402
 
 FOLDER = ROOT / "models" / "embedded-color"
@@ -72,18 +73,6 @@ def build_scheduler() -> DDIMScheduler:
 
 
 # Pictures ----------------------------------------------------------------------------------------------------------------------------
-
-
-def split_gray(pixels: Tensor) -> tuple[Tensor, Tensor]:
-    """Gray part (B, 1, H, W), the mean over channels, and colour part (B, 3, H, W), which sums to zero over them."""
-    gray = pixels.mean(dim=1, keepdim=True)
-    return gray, pixels - gray
-
-
-def within_gamut(gray: Tensor, color: Tensor) -> Tensor:
-    """RGB (B, 3, H, W) in 0..1 whose mean is `gray`; where the colour does not fit, it is paler."""
-    room = torch.where(color > 0, 1.0 - gray, gray) / color.abs().clamp(min=1e-6)
-    return gray + color * room.amin(dim=1, keepdim=True).clamp(max=1.0)
 
 
 def paint(layers: Tensor, sound: Tensor, weights: Tensor) -> Tensor:

@@ -1,0 +1,272 @@
+"""Colour that keeps the sound: FactorizedColorize, and loaders of a pixel-space model and of DeepFloyd IF."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import comfy.model_management
+import comfy.model_patcher
+import comfy.samplers
+import comfy.sd
+import folder_paths
+import torch
+import torch.nn.functional as F
+from comfy_api.latest import io
+from server import PromptServer
+from torch import Tensor
+
+from ..itsound_core import embedded
+from ..itsound_core.colorize import color_spectrogram, split_gray
+from . import checks
+from .color_sampling import RGB, Request, deepfloyd_color, model_color
+from .deepfloyd_folder import TOKENS, DeepFloydIF, load_scheduler, load_stage, load_t5, read_by_t5
+from .diffusers_folder import MODEL_INDEX, load_text_encoder, load_unet
+from .loaders import EMBEDDED, WEIGHT_DTYPES, _folder_names, _folder_path, _model_path, _naming, _stamp
+
+NODE = "FactorizedColorize"
+MULTIPLE = 64
+"""Columns are padded to a multiple of this: four halvings of a quarter-size picture, or three of latents."""
+COLORFUL = 0.02
+"""Mean chroma above which a spectrogram counts as coloured; a VAE leaves some in a gray one."""
+DEEPFLOYD_DTYPES = [name for name in WEIGHT_DTYPES if not name.startswith("fp8")]
+
+logger = logging.getLogger(__name__)
+
+
+class FactorizedColorize(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id=NODE,
+            display_name="Colorize Spectrogram",
+            category="Images that Sound/picture",
+            description="Paints a spectrogram in the colours of a prompt while its gray version, which is the sound, stays exactly as it "
+            "is: save the coloured picture, load it and play it, and it sounds the same. Takes any pixel-space model, any image model "
+            "with its VAE, or DeepFloyd IF as in the paper.",
+            search_aliases=["factorized diffusion", "colorize", "colour", "deepfloyd", "images that sound"],
+            inputs=[
+                io.Image.Input("spectrogram", tooltip="The spectrogram, 256 pixels high. Of a colour picture the channel mean counts."),
+                io.MultiType.Input(
+                    "model",
+                    [io.Model, io.Custom("DEEPFLOYD_IF")],
+                    tooltip="What paints: a pixel-space model (LoadColorModel, Chroma Radiance, PixelDiT), any other image model (connect "
+                    "its VAE too), or LoadDeepFloydIF.",
+                ),
+                io.Conditioning.Input("positive", tooltip='What the picture shows, in colour: "a colorful photo of a castle".'),
+                io.Conditioning.Input("negative", tooltip="What it should not show; usually the empty prompt."),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=0xFFFFFFFFFFFFFFFF,
+                    control_after_generate=True,
+                    tooltip="Seed of the noise. Other seeds give other colours of the same picture.",
+                ),
+                io.Int.Input(
+                    "steps", default=30, min=1, max=10000, tooltip="Denoising steps, those before start_step included. 30 in the paper."
+                ),
+                io.Float.Input(
+                    "cfg",
+                    default=10.0,
+                    min=0.0,
+                    max=100.0,
+                    step=0.1,
+                    round=0.01,
+                    tooltip="Guidance scale: how strictly the prompt is followed. 10 in the paper; the embedded model likes 3.",
+                ),
+                io.Int.Input(
+                    "start_step",
+                    default=7,
+                    min=0,
+                    max=9999,
+                    tooltip="The step at which sampling starts, from the noised spectrogram. Later keeps closer to gray. 7 of 30 in "
+                    "the paper.",
+                ),
+                io.Combo.Input(
+                    "sampler_name",
+                    options=comfy.samplers.KSampler.SAMPLERS,
+                    default="ddim",
+                    tooltip="Sampler. Not used with DeepFloyd IF, which predicts its own variance and has its own.",
+                ),
+                io.Combo.Input(
+                    "scheduler",
+                    options=comfy.samplers.KSampler.SCHEDULERS,
+                    default="ddim_uniform",
+                    tooltip="Spacing of the noise levels. Not used with DeepFloyd IF.",
+                ),
+                io.Vae.Input(
+                    "vae", optional=True, tooltip="The model's VAE, if it works on latents (SD 1.5, SDXL, Flux). Else leave it open."
+                ),
+                io.Int.Input(
+                    "vae_interval",
+                    default=3,
+                    min=1,
+                    max=1000,
+                    optional=True,
+                    advanced=True,
+                    tooltip="With a latent model: at every so manyth step the estimate is decoded, given the spectrogram's gray and "
+                    "encoded again, at the cost of about two more steps. 1 follows the picture closest.",
+                ),
+            ],
+            outputs=[
+                io.Image.Output(display_name="image", tooltip="The picture in colour. It sounds as the spectrogram does, also once saved.")
+            ],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        spectrogram: Tensor,
+        model: comfy.model_patcher.ModelPatcher | DeepFloydIF,
+        positive: list,
+        negative: list,
+        seed: int,
+        steps: int,
+        cfg: float,
+        start_step: int,
+        sampler_name: str,
+        scheduler: str,
+        vae: comfy.sd.VAE | None = None,
+        vae_interval: int = 3,
+    ) -> io.NodeOutput:
+        gray = checks.picture(spectrogram, NODE)[:, None]
+        if start_step >= steps:
+            raise ValueError(
+                f"{NODE}: start_step is {start_step} of {steps} steps, so no step is left. Set it below; the paper's is 7 of 30."
+            )
+        canvas = F.pad(gray, (0, -gray.shape[-1] % MULTIPLE), mode="replicate")
+        request = Request(NODE, positive, negative, seed, steps, cfg, start_step)
+        if not isinstance(model, DeepFloydIF):
+            color = model_color(canvas, request, model, sampler_name, scheduler, vae, vae_interval)
+        elif vae is None:
+            color = deepfloyd_color(canvas, request, model)
+        else:
+            raise ValueError(f"{NODE}: model is DeepFloyd IF, which works on pixels, but vae is connected. Disconnect vae.")
+        if not color.isfinite().all():
+            raise ValueError(
+                f"{NODE}: the model's picture holds values that are NaN or infinite: it overflowed in half precision. Load the model with "
+                "weight_dtype fp32 or bf16; for a VAE, start ComfyUI with --fp32-vae."
+            )
+        colored = color_spectrogram(gray, color[..., : gray.shape[-1]].to(gray))
+
+        told = [f"{100 * float(colored.lost.mean()):.0f} % of the colour did not fit between black and white and was left out."]
+        if float(split_gray(spectrogram[..., :RGB].movedim(-1, 1))[1].abs().mean()) > COLORFUL:
+            told.append("The spectrogram came in colour: its channel mean was kept, its colours were not.")
+        if isinstance(model, DeepFloydIF):
+            told.append("DeepFloyd IF has its own sampler: sampler_name and scheduler were not used.")
+        logger.info("%s: %s", NODE, " ".join(told))
+        if cls.hidden and cls.hidden.unique_id:
+            PromptServer.instance.send_progress_text("\n".join(told), cls.hidden.unique_id)
+        return io.NodeOutput(colored.pixels.movedim(1, -1))  # BCHW -> BHWC
+
+
+class LoadColorModel(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="LoadColorModel",
+            display_name="Load Color Model",
+            category="Images that Sound/loaders",
+            description="Loads a small diffusion model that works on pixels, for Colorize Spectrogram. 'embedded' comes with this pack and "
+            "paints at a quarter size; its prompts are read by the embedded image model's text encoder.",
+            search_aliases=["pixel-space model", "colorize", "diffusers"],
+            inputs=[
+                io.Combo.Input(
+                    "color_model_name",
+                    options=[EMBEDDED, *_diffusers_names()],
+                    tooltip="'embedded', or a folder under models/diffusers with a UNet of three channels and its text encoder.",
+                )
+            ],
+            outputs=[
+                io.Model.Output(display_name="model", tooltip="The pixel-space model, for Colorize Spectrogram."),
+                io.Clip.Output(display_name="clip", tooltip="The text encoder for its prompts."),
+            ],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, color_model_name: str) -> Any:
+        """Changes when the model's files were replaced on disk."""
+        return _stamp(_model_path(color_model_name, embedded.COLOR_FOLDER))
+
+    @classmethod
+    def execute(cls, color_model_name: str) -> io.NodeOutput:
+        with _naming("LoadColorModel", "color_model_name", color_model_name):
+            folder = _model_path(color_model_name, embedded.COLOR_FOLDER)
+            model = load_unet(folder, pixel_space=True)
+            text_folder = embedded.IMAGE_FOLDER if color_model_name == EMBEDDED else folder
+            return io.NodeOutput(model, load_text_encoder(text_folder, folder_paths.get_folder_paths("embeddings")))
+
+
+class LoadDeepFloydIF(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="LoadDeepFloydIF",
+            display_name="Load DeepFloyd IF",
+            category="Images that Sound/loaders",
+            description="Loads both stages of DeepFloyd IF, the paper's model for colour, from folders under models/diffusers. Its licence "
+            "must be accepted where it is downloaded. Needs the Python package diffusers.",
+            search_aliases=["deepfloyd", "IF-I-M", "IF-II-M", "colorize"],
+            inputs=[
+                io.Combo.Input(
+                    "stage_1_name", options=_diffusers_names(), tooltip="Stage I, the folder IF-I-M-v1.0 (or L, XL) under models/diffusers."
+                ),
+                io.Combo.Input(
+                    "stage_2_name", options=_diffusers_names(), tooltip="Stage II, the folder IF-II-M-v1.0 (or L) under models/diffusers."
+                ),
+                io.Combo.Input(
+                    "weight_dtype",
+                    options=DEEPFLOYD_DTYPES,
+                    default="default",
+                    advanced=True,
+                    tooltip="Number format of both UNets. 'default' is fp16 on a GPU that computes in it, else fp32.",
+                ),
+                io.Clip.Input(
+                    "clip",
+                    optional=True,
+                    tooltip="A CLIP with T5-XXL, such as CLIPLoader makes of t5xxl_fp16 or fp8; the same text encoder as in stage I's "
+                    "folder, which is then not needed.",
+                ),
+            ],
+            outputs=[
+                io.Custom("DEEPFLOYD_IF").Output(display_name="deepfloyd if", tooltip="Both stages, for Colorize Spectrogram."),
+                io.Clip.Output(
+                    "text_encoder", display_name="clip", tooltip=f"T5 as DeepFloyd IF reads it: prompts of {TOKENS} tokens at most."
+                ),
+            ],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, stage_1_name: str, stage_2_name: str, **others: Any) -> Any:
+        """Changes when a stage's files were replaced on disk."""
+        return [_stamp(_diffusers_folder(name)) for name in (stage_1_name, stage_2_name)]
+
+    @classmethod
+    def execute(
+        cls, stage_1_name: str, stage_2_name: str, weight_dtype: str = "default", clip: comfy.sd.CLIP | None = None
+    ) -> io.NodeOutput:
+        node, half = "LoadDeepFloydIF", comfy.model_management.should_use_fp16(comfy.model_management.get_torch_device())
+        dtype = WEIGHT_DTYPES[weight_dtype].get("dtype", torch.float16 if half else torch.float32)
+        first, second = map(_diffusers_folder, (stage_1_name, stage_2_name))
+        with _naming(node, "stage_2_name", stage_2_name):
+            stage_2 = load_stage(second, 2, dtype)
+            noising_scheduler = load_scheduler(second / "image_noising_scheduler", {"_class_name": "DDPMScheduler"})
+        with _naming(node, "stage_1_name", stage_1_name):
+            floyd = DeepFloydIF(load_stage(first, 1, dtype), stage_2, noising_scheduler)
+            if clip is None:
+                return io.NodeOutput(floyd, load_t5(first))
+        return io.NodeOutput(floyd, read_by_t5(clip, floyd.text_width))
+
+
+def _diffusers_names() -> list[str]:
+    return [f"diffusers/{name}" for name in _folder_names("diffusers", MODEL_INDEX)]
+
+
+def _diffusers_folder(name: str) -> Path:
+    return _folder_path("diffusers", name.removeprefix("diffusers/"))
+
+
+NODES = [FactorizedColorize, LoadColorModel, LoadDeepFloydIF]
