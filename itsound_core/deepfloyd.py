@@ -73,6 +73,12 @@ def stage_2(
     return _sample(predict, scheduler, spectrogram, steps, 0, generator, callback)
 
 
+@torch.no_grad()
+def predict_noise(unet: UNet2DConditionModel, pixels: Tensor, timestep: int, guidance: Guidance) -> Tensor:
+    """Stage I's guided noise estimate (B, 3, h, w) of noisy pixels of that shape; the variance is left out."""
+    return _guided(unet, guidance)(pixels, torch.tensor(timestep, device=pixels.device))[:, :CHANNELS]
+
+
 def _guided(unet: UNet2DConditionModel, guidance: Guidance, condition: Tensor | None = None, level: Tensor | None = None) -> NoisePredictor:
     """Guided noise and, after it, the variance predicted for the prompt: (B, 6, H, W). One call of the UNet evaluates both prompts."""
 

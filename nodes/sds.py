@@ -1,0 +1,373 @@
+"""The SDS baseline: one canvas distilled from an image and an audio model (paper A.1)."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import logging
+import os
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import comfy.model_management
+import comfy.model_patcher
+import comfy.model_sampling
+import comfy.samplers
+import comfy.sd
+import comfy.utils
+import folder_paths
+import torch
+from comfy_api.latest import io
+from PIL import Image
+from torch import Tensor, nn
+
+from ..itsound_core import deepfloyd
+from ..itsound_core.canvas import FourierCanvas
+from ..itsound_core.sds import Critic, Distillation, Sight, latents_by, square_crops
+from ..itsound_core.spectrogram import AUFFUSION
+from .color_sampling import RGB
+from .deepfloyd_folder import DeepFloydIF
+from .guider import ADDITIONAL_MODELS_KEY, PIXELS_PER_LATENT
+
+NODE = "SDSBaseline"
+CHECKPOINTS = "sds"
+SAVE_EVERY, SHOW_EVERY = 300.0, 2.0  # seconds
+CROP_SIZE = 64
+"""Pixels a side of what a pixel-space model sees of a square of the canvas (paper A.1)."""
+
+logger = logging.getLogger(__name__)
+
+Predict = Callable[[Tensor, Tensor], Tensor]
+"""(noisy x0 + sigma noise (B, C, h, w), sigma (B,)) -> guided x0 estimate."""
+
+
+class SDSBaseline(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id=NODE,
+            display_name="SDS Baseline",
+            category="Images that Sound/baselines",
+            description="The paper's slow baseline: a small network is a canvas, and it is trained until both models find it likely. Hours "
+            "at the paper's settings, against seconds for Multimodal KSampler, and not better: to compare, and to see why.",
+            search_aliases=["score distillation", "dreamfusion", "sds", "images that sound"],
+            inputs=[
+                io.Model.Input("audio_model", tooltip="Model that makes spectrograms, for example Auffusion."),
+                io.Vae.Input("vae", tooltip="Its VAE; the canvas is seen through the encoder, with gradients."),
+                io.Conditioning.Input("audio_positive", tooltip="What the canvas should sound like."),
+                io.Conditioning.Input("audio_negative", tooltip="What it should not; usually the empty prompt."),
+                io.MultiType.Input(
+                    "image_model",
+                    [io.Model, io.Custom("DEEPFLOYD_IF")],
+                    tooltip="What paints: LoadDeepFloydIF as in the paper, a pixel-space model, or a model that shares the audio model's "
+                    "VAE.",
+                ),
+                io.Conditioning.Input("image_positive", tooltip="What the canvas should look like."),
+                io.Conditioning.Input("image_negative", tooltip="What it should not; usually the empty prompt."),
+                io.Int.Input("iterations", default=40000, min=1, max=1000000, tooltip="Updates of the canvas. 40 000 in the paper."),
+                io.Int.Input(
+                    "warm_start",
+                    default=5000,
+                    min=0,
+                    max=1000000,
+                    tooltip="The first so many updates follow the sound alone. 5 000 in the paper.",
+                ),
+                io.Float.Input(
+                    "lambda_sds",
+                    default=0.4,
+                    min=0.0,
+                    max=100.0,
+                    step=0.05,
+                    tooltip="Weight of the picture beside the sound. 0.4 in the paper.",
+                ),
+                io.Float.Input("image_cfg", default=80.0, min=0.0, max=200.0, step=0.5, tooltip="Guidance scale of the picture."),
+                io.Float.Input("audio_cfg", default=10.0, min=0.0, max=200.0, step=0.5, tooltip="Guidance scale of the sound."),
+                io.Int.Input(
+                    "crops",
+                    default=8,
+                    min=1,
+                    max=64,
+                    tooltip="Random squares of the canvas that a pixel-space model sees in each update. A latent model sees all of it.",
+                ),
+                io.Float.Input(
+                    "learning_rate", default=1e-4, min=1e-6, max=1.0, step=1e-5, round=1e-7, tooltip="Of AdamW. 1e-4 in the paper."
+                ),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=0xFFFFFFFFFFFFFFFF,
+                    control_after_generate=True,
+                    tooltip="Seed of the canvas and of all noise.",
+                ),
+                io.String.Input(
+                    "checkpoint_name",
+                    default="",
+                    tooltip=f"A name under which the run is kept in output/{CHECKPOINTS}, every five minutes and when it is cancelled; the "
+                    "same name with the same settings goes on there. Empty: nothing is kept.",
+                ),
+                io.Float.Input(
+                    "seconds", default=10.24, min=0.64, max=60.0, step=0.64, optional=True, advanced=True, tooltip="Length of the sound."
+                ),
+                io.Int.Input(
+                    "hidden",
+                    default=256,
+                    min=8,
+                    max=1024,
+                    step=8,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Width of the canvas's network, and its number of features. 256 in the paper; 64 is bearable on a CPU.",
+                ),
+            ],
+            outputs=[io.Image.Output(display_name="image", tooltip="The canvas, a gray spectrogram.")],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        audio_model: comfy.model_patcher.ModelPatcher,
+        vae: comfy.sd.VAE,
+        audio_positive: list,
+        audio_negative: list,
+        image_model: comfy.model_patcher.ModelPatcher | DeepFloydIF,
+        image_positive: list,
+        image_negative: list,
+        iterations: int,
+        warm_start: int,
+        lambda_sds: float,
+        image_cfg: float,
+        audio_cfg: float,
+        crops: int,
+        learning_rate: float,
+        seed: int,
+        checkpoint_name: str,
+        seconds: float = 10.24,
+        hidden: int = 256,
+    ) -> io.NodeOutput:
+        columns = 2 * PIXELS_PER_LATENT * round(seconds * AUFFUSION.sample_rate / AUFFUSION.hop_length / (2 * PIXELS_PER_LATENT))
+        settings = {"columns": columns, "hidden": hidden, "warm_start": warm_start, "lambda_sds": lambda_sds, "image_cfg": image_cfg}
+        settings |= {"audio_cfg": audio_cfg, "crops": crops, "learning_rate": learning_rate, "seed": seed}
+        settings |= {
+            "prompts": _digest(
+                [text for condition in (audio_positive, audio_negative, image_positive, image_negative) for text, _ in condition]
+            )
+        }
+        checkpoint = Checkpoint(checkpoint_name, settings) if checkpoint_name.strip() else None
+        _check(audio_model, image_model, vae)
+
+        device = audio_model.load_device
+        audio_shape = (1, 4, AUFFUSION.n_mels // PIXELS_PER_LATENT, columns // PIXELS_PER_LATENT)
+        with torch.inference_mode(False):
+            encode = _encoder(vae, device)
+            canvas = FourierCanvas(AUFFUSION.n_mels, columns, frequencies=hidden // 2, hidden=hidden, seed=seed).to(device)
+        latents = latents_by(encode, audio_model.get_model_object("latent_format").scale_factor)
+
+        def distill(predict_image: Predict | None, predict_audio: Predict) -> Tensor:
+            if isinstance(image_model, DeepFloydIF):
+                image = _deepfloyd_critic(image_model, image_positive, image_negative, image_cfg, square_crops(crops, CROP_SIZE))
+            else:
+                assert predict_image is not None
+                sight = square_crops(crops, CROP_SIZE) if _in_pixels(image_model) else latents
+                image = _critic(image_model, predict_image, sight)
+            critics = [
+                Critic(image.predict_noise, image.alphas_cumprod, image.sight, lambda_sds, warm_start),
+                _critic(audio_model, predict_audio, latents),
+            ]
+            with torch.inference_mode(False), torch.enable_grad():
+                return Run(Distillation(canvas, critics, learning_rate, seed), iterations, checkpoint).finish()
+
+        audio_guider = _guider(audio_model, audio_positive, audio_negative, audio_cfg)
+        if isinstance(image_model, DeepFloydIF):
+            stage = image_model.stage_1.patcher
+            comfy.model_management.load_models_gpu([stage], force_full_load=True)
+            audio_guider.model_patcher.set_additional_models(ADDITIONAL_MODELS_KEY, [stage])
+            picture = _with_predictor(audio_guider, audio_shape, partial(distill, None))
+        else:
+            image_guider = _guider(image_model, image_positive, image_negative, image_cfg)
+            # Registered here so that one load call budgets both: the second alone could drive the first one out.
+            image_guider.model_patcher.set_additional_models(ADDITIONAL_MODELS_KEY, [audio_guider.model_patcher])
+            image_shape = (crops, RGB, CROP_SIZE, CROP_SIZE) if _in_pixels(image_model) else audio_shape
+            picture = _with_predictor(
+                image_guider,
+                image_shape,
+                lambda predict_image: _with_predictor(audio_guider, audio_shape, partial(distill, predict_image)),
+            )
+        return io.NodeOutput(picture.cpu().movedim(1, -1).expand(-1, -1, -1, RGB))  # BCHW -> BHWC
+
+
+# Models ------------------------------------------------------------------------------------------------------------------------------
+
+
+class _InPlaceOfASampler(comfy.samplers.Sampler):
+    """Uses a guider's prediction where a sampler would, with models loaded and conditions prepared."""
+
+    def __init__(self, use: Callable[[Predict], Tensor]) -> None:
+        self.use, self.found = use, torch.empty(0)
+
+    def sample(self, model_wrap, sigmas, extra_args, callback, noise, latent_image=None, denoise_mask=None, disable_pbar=False):
+        self.found = self.use(partial(model_wrap, **extra_args))
+        return noise
+
+
+def _with_predictor(guider: comfy.samplers.CFGGuider, shape: tuple[int, ...], use: Callable[[Predict], Tensor]) -> Tensor:
+    """What `use` gives with the guider's prediction for inputs of that shape."""
+    sampler, nothing = _InPlaceOfASampler(use), torch.zeros(shape)
+    model_sampling: Any = guider.model_patcher.get_model_object("model_sampling")
+    guider.sample(nothing, nothing, sampler, torch.tensor([float(model_sampling.sigma_max), 0.0]), disable_pbar=True, seed=0)
+    return sampler.found
+
+
+def _guider(model: comfy.model_patcher.ModelPatcher, positive: list, negative: list, cfg: float) -> comfy.samplers.CFGGuider:
+    guider = comfy.samplers.CFGGuider(model.clone())  # a clone, because another model may be registered on it
+    guider.set_conds(positive, negative)
+    guider.set_cfg(cfg)
+    return guider
+
+
+def _critic(model: comfy.model_patcher.ModelPatcher, predict: Predict, sight: Sight) -> Critic:
+    """A critic of a MODEL's guided x0 estimates."""
+    sigmas = model.get_model_object("model_sampling").sigmas.double().cpu()
+    alphas = 1.0 / (1.0 + sigmas.square())
+
+    def predict_noise(noisy: Tensor, timestep: int) -> Tensor:
+        with torch.inference_mode():
+            x = noisy / float(alphas[timestep]) ** 0.5
+            sigma = torch.full((len(x),), float(sigmas[timestep]), device=x.device)
+            noise = (x - predict(x, sigma)) / sigma[0]
+        return noise.clone()  # outside of inference mode, where a gradient may be taken with it
+
+    return Critic(predict_noise, alphas, sight)
+
+
+def _deepfloyd_critic(floyd: DeepFloydIF, positive: list, negative: list, cfg: float, sight: Sight) -> Critic:
+    stage, device = floyd.stage_1, floyd.stage_1.patcher.load_device
+    guidance = deepfloyd.Guidance(positive[0][0].to(device), negative[0][0].to(device), cfg)
+
+    def predict_noise(noisy: Tensor, timestep: int) -> Tensor:
+        with torch.inference_mode():
+            noise = deepfloyd.predict_noise(stage.patcher.model, noisy, timestep, guidance)
+        return noise.clone()
+
+    return Critic(predict_noise, stage.scheduler.alphas_cumprod.double(), sight)
+
+
+def _encoder(vae: comfy.sd.VAE, device: torch.device) -> nn.Module:
+    """The VAE's encoder with its last convolution in float32, as a copy: what a node has loaded is not for gradients."""
+    comfy.model_management.load_models_gpu([vae.patcher])
+    stage = vae.first_stage_model
+    return nn.Sequential(*(copy.deepcopy(part).float().requires_grad_(False) for part in (stage.encoder, stage.quant_conv))).to(device)
+
+
+def _in_pixels(model: comfy.model_patcher.ModelPatcher) -> bool:
+    return model.get_model_object("latent_format").latent_channels == RGB
+
+
+def _check(audio_model: comfy.model_patcher.ModelPatcher, image_model: Any, vae: comfy.sd.VAE) -> None:
+    models = {"audio_model": audio_model}
+    if not isinstance(image_model, DeepFloydIF):
+        models["image_model"] = image_model
+    for socket, model in models.items():
+        if not isinstance(model.get_model_object("model_sampling"), comfy.model_sampling.EPS):
+            raise ValueError(f"{NODE}: {socket} works by flow matching; score distillation here needs a diffusion model. Choose SD 1.5.")
+    latent_format = audio_model.get_model_object("latent_format")
+    if _in_pixels(audio_model):
+        raise ValueError(f"{NODE}: audio_model works on pixels. Connect a model that makes spectrograms in latents, as Auffusion.")
+    if vae.latent_channels != latent_format.latent_channels or not hasattr(vae.first_stage_model, "quant_conv"):
+        raise ValueError(f"{NODE}: vae is not the audio model's: connect the VAE that LoadDualUNets gives (of Stable Diffusion 1.5).")
+    other = models.get("image_model")
+    if other is not None and not _in_pixels(other) and type(other.get_model_object("latent_format")) is not type(latent_format):
+        raise ValueError(
+            f"{NODE}: image_model works on other latents than vae makes. Use a model of the audio model's latent space, or of pixels."
+        )
+
+
+# The run -----------------------------------------------------------------------------------------------------------------------------
+
+
+class Checkpoint:
+    """A run's file in ComfyUI's output folder, and the settings it belongs to."""
+
+    def __init__(self, name: str, settings: dict[str, Any]) -> None:
+        folder = Path(folder_paths.get_output_directory()).resolve() / CHECKPOINTS
+        self.path, self.settings = (folder / f"{name.strip()}.pt").resolve(), settings
+        if folder not in self.path.parents:
+            raise ValueError(f"{NODE}: checkpoint_name is {name!r}, which leads out of the folder output/{CHECKPOINTS}. Give a plain name.")
+
+    def load(self, run: Distillation) -> None:
+        """Go on from the file if there is one. Raises ValueError for a damaged one, and for one of other settings, which it names."""
+        if not self.path.exists():
+            return
+        try:
+            kept = torch.load(self.path, weights_only=True, map_location="cpu")
+            settings, state = kept["settings"], kept["state"]
+        except Exception as error:  # a damaged file can raise nearly anything
+            raise ValueError(f"{NODE}: {self.path.name} cannot be read ({error}). Delete it, or choose another checkpoint_name.") from error
+        others = [key for key in self.settings if settings.get(key) != self.settings[key]]
+        if others:
+            raise ValueError(
+                f"{NODE}: the checkpoint {self.path.stem} is of another run: {', '.join(others)} differ. Set them as they were, or choose "
+                "another checkpoint_name."
+            )
+        run.load_state_dict(state)
+        logger.info("%s: going on from iteration %d of %s.", NODE, run.iteration, self.path.stem)
+
+    def save(self, run: Distillation) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        part = self.path.with_suffix(".part")
+        torch.save({"settings": self.settings, "state": run.state_dict()}, part)
+        os.replace(part, self.path)
+
+
+class Run:
+    """Iterates to the end, with progress, previews and checkpoints; cancelled, it keeps its state first."""
+
+    def __init__(self, distillation: Distillation, iterations: int, checkpoint: Checkpoint | None) -> None:
+        self.distillation, self.iterations, self.checkpoint = distillation, iterations, checkpoint
+        if checkpoint is not None:
+            checkpoint.load(distillation)
+
+    def finish(self) -> Tensor:
+        """The canvas (1, 1, H, W) in 0..1."""
+        run, progress = self.distillation, comfy.utils.ProgressBar(self.iterations)
+        shown = saved = time.monotonic()
+        try:
+            while run.iteration < self.iterations:
+                comfy.model_management.throw_exception_if_processing_interrupted()
+                residuals = run.step()
+                now = time.monotonic()
+                if now - shown > SHOW_EVERY:
+                    shown = now
+                    progress.update_absolute(run.iteration, preview=("JPEG", _preview(run.picture()), 1024))
+                    logger.debug("%s: %d, mean squared residuals %s", NODE, run.iteration, [round(float(value), 4) for value in residuals])
+                if self.checkpoint is not None and now - saved > SAVE_EVERY:
+                    saved = now
+                    self.checkpoint.save(run)
+        finally:
+            if self.checkpoint is not None:
+                self.checkpoint.save(run)
+        progress.update_absolute(self.iterations)
+        picture = run.picture()
+        if not picture.isfinite().all():
+            raise ValueError(
+                f"{NODE}: the canvas became NaN: a model overflowed in half precision. Load it with weight_dtype fp32 or bf16."
+            )
+        return picture
+
+
+def _preview(picture: Tensor) -> Image.Image:
+    return Image.fromarray((255 * picture[0, 0]).round().byte().cpu().numpy())
+
+
+def _digest(tensors: list[Tensor]) -> str:
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        digest.update(json.dumps(list(tensor.shape)).encode() + tensor.float().cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
+NODES = [SDSBaseline]
