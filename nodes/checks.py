@@ -5,11 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..itsound_core.colorize import LEVELS
 from ..itsound_core.resampling import resample
 from ..itsound_core.spectrogram import AUFFUSION
 
 # Rounding in half precision or in a resize may leave 0..1 by less than half a level of an 8-bit picture.
-RANGE_TOLERANCE = 0.5 / 255.0
+RANGE_TOLERANCE = 0.5 / LEVELS
 
 SHORTEST_PICTURE = AUFFUSION.padding // AUFFUSION.hop_length + 1
 """Columns below which the spectrogram's windows cannot be reflected at the edges."""
@@ -60,7 +61,12 @@ def picture(image: Tensor, node: str, socket: str = "spectrogram") -> Tensor:
             f"at least {SHORTEST_PICTURE} are needed. Use a wider picture."
         )
     # In double precision the mean of three equal channels is that channel to the bit; in single, 11 of the 256 levels would come out lower.
-    return colours.double().mean(dim=-1).float()
+    mean = colours.double().mean(dim=-1)
+    # The mean of a coloured 8-bit pixel is a whole number of thirds of a level, but for what float32 rounded off its channels: put back, a
+    # coloured file sounds to the bit as the gray one does.
+    thirds = (3 * LEVELS * mean).round()
+    rounded_off = (colours != colours[..., :1]).any(dim=-1) & ((3 * LEVELS * mean - thirds).abs() < 3e-5)
+    return torch.where(rounded_off, thirds / (3 * LEVELS), mean).float()
 
 
 def waveform(audio: dict | None, node: str) -> tuple[Tensor, int]:

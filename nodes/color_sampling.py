@@ -129,9 +129,8 @@ def model_color(
     _check_text(request, width)
 
     sigmas = comfy.samplers.KSampler(model, request.steps, model.load_device, sampler_name, scheduler).sigmas
-    sigmas = sigmas[
-        -(request.steps - request.start_step + 1) :
-    ]  # counted from the end: some schedules have a step more than they were asked for
+    # Counted from the end: some schedules have a step more than they were asked for.
+    sigmas = sigmas[-(request.steps - request.start_step + 1) :]
     model = model.clone()
     canvas = PixelCanvas(model, gray) if vae is None else LatentCanvas(model, gray, vae, sigmas, vae_interval)
     canvas.patch(model)
@@ -174,7 +173,7 @@ def deepfloyd_color(gray: Tensor, request: Request, floyd: DeepFloydIF) -> Tenso
         memory = stage.activation_bytes(height, width)
         comfy.model_management.load_models_gpu([stage.patcher], memory_required=memory, force_full_load=True)
         canvas, prompt, null = (tensor.to(stage.patcher.load_device) for tensor in (gray, request.positive[0][0], request.negative[0][0]))
-        return stage.patcher.model, canvas.split(1), deepfloyd.Guidance(prompt, null, request.cfg)
+        return stage.unet, canvas.split(1), deepfloyd.Guidance(prompt, null, request.cfg)
 
     unet, spectrograms, guidance = load(floyd.stage_1, deepfloyd.REDUCTION)
     coarse = [
@@ -210,7 +209,7 @@ def _check_model(node: str, model: comfy.model_patcher.ModelPatcher, vae: comfy.
 
 
 def _check_text(request: Request, width: int | None, tokens: int | None = None) -> None:
-    """Whether the model can read the embeddings: their width, where it tells, and one prompt of at most `tokens`, where they are limited."""
+    """Whether the model can read the embeddings: their width, where known, and one prompt of at most `tokens`, where there is a limit."""
     for socket, conditioning in (("positive", request.positive), ("negative", request.negative)):
         for embeddings, _ in conditioning:
             if width is not None and embeddings.shape[-1] != width:

@@ -137,7 +137,7 @@ class FactorizedColorize(io.ComfyNode):
             raise ValueError(
                 f"{NODE}: start_step is {start_step} of {steps} steps, so no step is left. Set it below; the paper's is 7 of 30."
             )
-        canvas = F.pad(gray, (0, -gray.shape[-1] % MULTIPLE), mode="replicate")
+        canvas = F.pad(gray, (0, -gray.shape[-1] % MULTIPLE, 0, 0), mode="replicate")
         request = Request(NODE, positive, negative, seed, steps, cfg, start_step)
         if not isinstance(model, DeepFloydIF):
             color = model_color(canvas, request, model, sampler_name, scheduler, vae, vae_interval)

@@ -28,7 +28,7 @@ from ..itsound_core.weights import require_fit, shapes_of
 from .diffusers_folder import DIFFUSION_FILES, TEXT_ENCODER_FILES, _read_json, _read_weights, _shapes
 
 if TYPE_CHECKING:
-    from diffusers import DDPMScheduler
+    from diffusers import DDPMScheduler, UNet2DConditionModel
 
 TOKENS = 77
 T5 = "t5xxl"
@@ -48,15 +48,15 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Stage:
-    """One UNet, `patcher.model`, with its sampler. Load it with `force_full_load=True`: its layers are not ComfyUI's."""
+    """One UNet with its sampler. Load `patcher` with `force_full_load=True`: its layers are not ComfyUI's."""
 
+    unet: UNet2DConditionModel
     patcher: comfy.model_patcher.ModelPatcher
     scheduler: DDPMScheduler
 
     def activation_bytes(self, height: int, width: int) -> int:
         """Memory of one guided prediction, both prompts at once."""
-        unet = self.patcher.model
-        return 2 * ACTIVATION_MAPS * height * width * unet.config.block_out_channels[0] * unet.dtype.itemsize
+        return 2 * ACTIVATION_MAPS * height * width * self.unet.config.block_out_channels[0] * self.unet.dtype.itemsize
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class DeepFloydIF:
     @property
     def text_width(self) -> int:
         """Width of the T5 embeddings that both stages read."""
-        return self.stage_1.patcher.model.config.encoder_hid_dim
+        return self.stage_1.unet.config.encoder_hid_dim
 
 
 def load_stage(folder: Path, number: int, dtype: torch.dtype) -> Stage:
@@ -92,9 +92,11 @@ def load_stage(folder: Path, number: int, dtype: torch.dtype) -> Stage:
     unet.load_state_dict({name: tensor.to(dtype) for name, tensor in weights.items()}, assign=True)
     management = comfy.model_management
     patcher = comfy.model_patcher.ModelPatcher(
-        unet.eval().requires_grad_(False), load_device=management.get_torch_device(), offload_device=management.unet_offload_device()
+        nn.Sequential(unet.eval().requires_grad_(False)),  # not bare: the patcher sets `device`, which diffusers' models do not let it
+        load_device=management.get_torch_device(),
+        offload_device=management.unet_offload_device(),
     )
-    return Stage(patcher, load_scheduler(folder / "scheduler", SCHEDULER_SETTINGS))
+    return Stage(unet, patcher, load_scheduler(folder / "scheduler", SCHEDULER_SETTINGS))
 
 
 def load_scheduler(folder: Path, settings: Mapping[str, Any]) -> DDPMScheduler:

@@ -96,6 +96,24 @@ def write_folder(folder: Path, seed: int = 0, text: dict | None = None, **unet_c
     return reference
 
 
+def write_color_folder(folder: Path, seed: int = 0, rows: int = 64, **unet_config) -> UNet2DConditionModel:
+    """A pixel-space folder as tools/embedded/train_color.py exports it: unet and scheduler, no text encoder."""
+    torch.manual_seed(seed)
+    shape = {
+        "in_channels": 3,
+        "out_channels": 3,
+        "sample_size": rows,
+        "block_out_channels": (32, 32, 32, 64),
+        "down_block_types": ("DownBlock2D", "DownBlock2D", "DownBlock2D", "CrossAttnDownBlock2D"),
+        "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D", "UpBlock2D", "UpBlock2D"),
+    }
+    reference = unet(**shape | unet_config)
+    reference.save_pretrained(folder / "unet")
+    DDIMScheduler(beta_start=1e-4, beta_end=0.02, beta_schedule="linear", clip_sample=False).save_pretrained(folder / "scheduler")
+    (folder / "model_index.json").write_text(json.dumps({"_class_name": "DiffusionPipeline"}))
+    return reference
+
+
 def edit_json(path: Path, **changes) -> None:
     """Change keys of a config."""
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))

@@ -15,17 +15,17 @@ STAGE_2 = {"in_channels": 6, "class_embed_type": "timestep"}
 
 
 def unet(seed: int = 0, **config) -> UNet2DConditionModel:
-    """Stage I's UNet at two levels, 32 and 64 wide; STAGE_2 makes it stage II's."""
+    """Stage I's UNet at four levels with attention in the lowest; STAGE_2 makes it stage II's."""
     torch.manual_seed(seed)
     defaults = {
         "sample_size": 16,
         "in_channels": 3,
         "out_channels": 6,
         "layers_per_block": 1,
-        "block_out_channels": (32, 64),
-        "down_block_types": ("ResnetDownsampleBlock2D", "SimpleCrossAttnDownBlock2D"),
+        "block_out_channels": (32, 32, 32, 64),
+        "down_block_types": (*3 * ("ResnetDownsampleBlock2D",), "SimpleCrossAttnDownBlock2D"),
         "mid_block_type": "UNetMidBlock2DSimpleCrossAttn",
-        "up_block_types": ("SimpleCrossAttnUpBlock2D", "ResnetUpsampleBlock2D"),
+        "up_block_types": ("SimpleCrossAttnUpBlock2D", *3 * ("ResnetUpsampleBlock2D",)),
         "cross_attention_dim": WIDTH,
         "encoder_hid_dim": WIDTH,
         "attention_head_dim": 8,
