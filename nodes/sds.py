@@ -250,7 +250,7 @@ def _deepfloyd_critic(floyd: DeepFloydIF, positive: list, negative: list, cfg: f
 
     def predict_noise(noisy: Tensor, timestep: int) -> Tensor:
         with torch.inference_mode():
-            noise = deepfloyd.predict_noise(stage.patcher.model, noisy, timestep, guidance)
+            noise = deepfloyd.predict_noise(stage.unet, noisy, timestep, guidance)
         return noise.clone()
 
     return Critic(predict_noise, stage.scheduler.alphas_cumprod.double(), sight)

@@ -93,7 +93,8 @@ def test_deepfloyd_paints_too_and_its_variance_is_left_out(module, vae, latent_m
     tiny_deepfloyd.write_stage_1(tmp_path, with_text_encoder=False)
     with torch.inference_mode():
         stage = folders.load_stage(tmp_path, 1, torch.float32)
-    text = {f"image_{side}": [[torch.randn(1, 77, 32, generator=torch.Generator().manual_seed(side == "positive")), {}]] for side in SIDES}
+    texts = torch.randn(2, 1, 77, tiny_deepfloyd.WIDTH, generator=torch.Generator().manual_seed(0))
+    text = {f"image_{side}": [[embedding, {}]] for side, embedding in zip(SIDES, texts, strict=True)}
     floyd = folders.DeepFloydIF(stage, stage, stage.scheduler)  # stage II has no part in this
     image = distilled(module, vae, latent_models, floyd, seconds=2.56, iterations=2, **text)
     other = distilled(module, vae, latent_models, floyd, seconds=2.56, iterations=2, **(text | {"image_positive": text["image_negative"]}))
