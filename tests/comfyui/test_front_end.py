@@ -20,6 +20,13 @@ CHROMIUM = shutil.which("chromium")
 READY = "window.app && window.app.graph && window.app.extensionManager && document.querySelector('canvas')"
 LIMIT_MS = 240_000
 
+OVERLAPS = """() => {
+  const boxes = window.app.graph.nodes.map(node => [node.title, ...node.getBounding(new Float32Array(4))]);
+  const meet = ([, x, y, width, height], [, x2, y2, width2, height2]) =>
+    x < x2 + width2 && x2 < x + width && y < y2 + height2 && y2 < y + height;
+  return boxes.flatMap((a, i) => boxes.slice(i + 1).filter(b => meet(a, b)).map(b => `${a[0]} / ${b[0]}`));
+}"""
+
 pytestmark = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason="needs chromium: apt-get install chromium")]
 
 
@@ -43,6 +50,7 @@ def test_template_opens_and_makes_the_prompt_that_quickstart_sends(
     missing = page.evaluate("window.app.graph.nodes.filter(n => !(n.type in window.LiteGraph.registered_node_types)).map(n => n.type)")
     assert missing == []
     page.screenshot(path=tmp_path / f"{template.stem}.png")
+    assert page.evaluate(OVERLAPS) == []
 
     theirs = page.evaluate("async () => (await window.app.graphToPrompt()).output")
     ours = workflow.to_prompt(workflow.load(template), object_info)

@@ -1,4 +1,7 @@
-"""Every template, executed by the real server with its steps cut to four, and its files looked at."""
+"""Every template, executed by the real server with its steps cut to four, and its files looked at.
+
+Those for published models run as their embedded twins: the same graph with the embedded models' names, and a small random LoRA for a LoRA.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,9 @@ from typing import Any
 import av
 import pytest
 import soundfile
+import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 from tools.quickstart import workflow
 from tools.quickstart.environment import REPO, QuickstartError
@@ -21,13 +26,36 @@ STEPS = 4
 SAMPLE_RATE, HOP, ROWS = 16000, 160, 256
 FRAMES, TRIMMED = 1024, 32
 
+CHECKPOINT, LORA = "checkpoints/v1-5-pruned-emaonly-fp16.safetensors", "lcm-lora-sdv1-5.safetensors"
+OFFERED = {"images_that_sound": {CHECKPOINT: "checkpoints"}, "images_that_sound_few_steps": {CHECKPOINT: "checkpoints", LORA: "loras"}}
+"""Files that ComfyUI's missing-model list can offer, with their folders under models/."""
 
-def prompt_of(template: Path, object_info: dict[str, Any], steps: int) -> workflow.Prompt:
+
+def prompt_of(template: Path, object_info: dict[str, Any], steps: int | None = None) -> workflow.Prompt:
     prompt = workflow.to_prompt(workflow.load(template), object_info)
     for node in prompt.values():
-        if "steps" in node["inputs"]:
+        if steps and "steps" in node["inputs"]:
             node["inputs"]["steps"] = steps
     return prompt
+
+
+def embedded_twin(prompt: workflow.Prompt, server: Server) -> workflow.Prompt:
+    """The same prompt on the embedded models; its LoRAs are written into the server's folder."""
+    for node in prompt.values():
+        inputs = node["inputs"]
+        inputs |= {name: "embedded" for name in ("image_model_name", "audio_model_name", "vocoder_name") if name in inputs}
+        if "lora_name" in inputs:
+            write_lora(server.base / "models" / "loras" / inputs["lora_name"])
+    return prompt
+
+
+def write_lora(path: Path) -> None:
+    """A random LoRA, strong enough to be seen, of an attention projection in the middle of the embedded image model's UNet."""
+    layer, width, rank = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_v", 128, 4
+    generator = torch.Generator().manual_seed(0)
+    up, down = torch.randn(width, rank, generator=generator), torch.randn(rank, width, generator=generator)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file({f"{layer}.lora_up.weight": up, f"{layer}.lora_down.weight": down}, path)
 
 
 def saved_files(server: Server, prompt: workflow.Prompt) -> dict[str, Path]:
@@ -40,7 +68,7 @@ def saved_files(server: Server, prompt: workflow.Prompt) -> dict[str, Path]:
 
 @pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: path.stem)
 def test_template_runs_and_its_picture_sound_and_video_agree(template: Path, server: Server, object_info: dict[str, Any]) -> None:
-    files = saved_files(server, prompt_of(template, object_info, STEPS))
+    files = saved_files(server, embedded_twin(prompt_of(template, object_info, STEPS), server))
 
     columns, rows = Image.open(files[".png"]).size
     sound, rate = soundfile.read(files[".flac"])
@@ -58,6 +86,66 @@ def test_template_runs_and_its_picture_sound_and_video_agree(template: Path, ser
     with av.open(files[".mp4"]) as video:
         heard = sum(frame.samples / frame.sample_rate for frame in video.decode(audio=0))
     assert heard == pytest.approx(columns * HOP / SAMPLE_RATE, abs=0.2)
+
+
+def test_the_first_template_makes_a_square_picture_whose_halves_are_the_sound(server: Server, object_info: dict[str, Any]) -> None:
+    """As a user would: view set in canvas and sampler, View Canvas between decoder and sound, the square saved too."""
+    prompt = prompt_of(REPO / "workflows" / "images_that_sound_embedded.json", object_info, STEPS)
+    view = "two-row square"
+    for class_type in ("EmptySpectrogramLatent", "MultimodalKSampler"):
+        workflow.node_of(prompt, class_type)["view"] = view
+    decoder = next(node_id for node_id, node in prompt.items() if node["class_type"] == "VAEDecode")
+    for node in prompt.values():
+        node["inputs"] |= {name: ["view", 0] for name, value in node["inputs"].items() if value == [decoder, 0]}
+    prompt["view"] = {"class_type": "ViewCanvas", "inputs": {"canvas": [decoder, 0], "view": view}}
+    workflow.node_of(prompt, "SaveImage")["filename_prefix"] = "square/sound"
+    prompt["square"] = {"class_type": "SaveImage", "inputs": {"images": [decoder, 0], "filename_prefix": "square/picture"}}
+    list(server.run(prompt))
+
+    square, spectrogram = (Image.open(server.output / "square" / f"{name}_00001_.png") for name in ("picture", "sound"))
+    side = FRAMES // 2
+    assert square.size == (side, side)
+    assert spectrogram.crop((0, 0, side, ROWS)).tobytes() == square.crop((0, 0, side, ROWS)).tobytes()
+    lower = side - TRIMMED
+    assert spectrogram.crop((side, 0, side + lower, ROWS)).tobytes() == square.crop((0, ROWS, lower, side)).tobytes()
+
+
+def test_the_papers_template_has_the_papers_settings(object_info: dict[str, Any]) -> None:
+    prompt = prompt_of(REPO / "workflows" / "images_that_sound.json", object_info)
+    settings = dict(image_cfg=10.0, audio_cfg=10.0, t_image=0.9, t_audio=1.0, audio_weight=0.5, denoise=1.0, view="none")
+    settings |= dict(steps=100, sampler_name="ddim", scheduler="ddim_uniform")
+    sampler = workflow.node_of(prompt, "MultimodalKSampler")
+    assert sampler == sampler | settings
+    assert workflow.node_of(prompt, "EmptySpectrogramLatent")["seconds"] * SAMPLE_RATE / HOP == FRAMES
+    assert workflow.node_of(prompt, "TrimCanvas")["columns"] == TRIMMED
+    assert workflow.node_of(prompt, "PaperPrompts")["pair"] == "castle towers / bell ringing"
+
+
+def test_the_few_step_templates_lora_is_the_image_models_alone(server: Server, object_info: dict[str, Any]) -> None:
+    prompt = embedded_twin(prompt_of(REPO / "workflows" / "images_that_sound_few_steps.json", object_info, steps=2), server)
+    others = ("SaveAudio", "SaveVideo", "PreviewImage", "PreviewAny")  # the server runs what leads to an output, here the picture alone
+    prompt = {node_id: node for node_id, node in prompt.items() if node["class_type"] not in others}
+    pictures = {}
+    for weight in (0.5, 1.0):
+        for strength in (0.0, 1.0):
+            workflow.node_of(prompt, "MultimodalKSampler")["audio_weight"] = weight
+            workflow.node_of(prompt, "LoraLoaderModelOnly")["strength_model"] = strength
+            workflow.node_of(prompt, "SaveImage")["filename_prefix"] = name = f"lora/{weight}-{strength}"
+            list(server.run(prompt))
+            pictures[weight, strength] = Image.open(server.output / f"{name}_00001_.png").tobytes()
+    assert pictures[0.5, 0.0] != pictures[0.5, 1.0]
+    assert pictures[1.0, 0.0] == pictures[1.0, 1.0]
+
+
+@pytest.mark.parametrize("template", OFFERED)
+def test_a_template_offers_the_files_that_its_loaders_name(template: str) -> None:
+    """The front end offers what stands in a loader's properties, where one of that loader's widgets has the same name."""
+    nodes = workflow.load(REPO / "workflows" / f"{template}.json")["nodes"]
+    offered = {model["name"]: (model, node["widgets_values"]) for node in nodes for model in node["properties"].get("models", [])}
+    assert {name: model["directory"] for name, (model, _) in offered.items()} == OFFERED[template]
+    for name, (model, values) in offered.items():
+        assert name in values
+        assert model["url"].startswith("https://huggingface.co/") and "/resolve/" in model["url"] and model["url"].endswith(".safetensors")
 
 
 def test_the_same_seed_gives_the_same_picture(server: Server, object_info: dict[str, Any]) -> None:
