@@ -14,7 +14,6 @@ import folder_paths
 import torch
 import torch.nn.functional as F
 from comfy_api.latest import io
-from server import PromptServer
 from torch import Tensor
 
 from ..itsound_core import embedded
@@ -159,6 +158,8 @@ class FactorizedColorize(io.ComfyNode):
             told.append("DeepFloyd IF has its own sampler: sampler_name and scheduler were not used.")
         logger.info("%s: %s", NODE, " ".join(told))
         if cls.hidden and cls.hidden.unique_id:
+            from server import PromptServer  # not above: only a running server can import it
+
             PromptServer.instance.send_progress_text("\n".join(told), cls.hidden.unique_id)
         return io.NodeOutput(colored.pixels.movedim(1, -1))  # BCHW -> BHWC
 

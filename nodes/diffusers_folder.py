@@ -219,7 +219,7 @@ def load_text_encoder(folder: Path, embedding_directory: list[str] | None = None
             "Both must come from the same model."
         )
     path, weights = _read_weights(folder / "text_encoder", TEXT_ENCODER_FILES, "a text encoder")
-    weights = {_native_text_name(name): tensor for name, tensor in weights.items() if not name.endswith("position_ids")}
+    weights = {native_text_name(name): tensor for name, tensor in weights.items() if not name.endswith("position_ids")}
     require_fit(path, shapes_of(weights), _shapes(TextModel(config, torch.float32, "meta", nn)), optional={"text_projection.weight"})
 
     encoder = partial(
@@ -458,7 +458,7 @@ def _shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def _native_text_name(name: str) -> str:
+def native_text_name(name: str) -> str:
     """transformers 5 saves a text model's weights without the prefix that all before it wrote."""
     return name if name.startswith(("text_model.", "text_projection.")) else f"text_model.{name}"
 

@@ -29,7 +29,7 @@ from ..itsound_core import embedded
 from ..itsound_core.spectrogram import AUFFUSION, SpectrogramFormat
 from ..itsound_core.vocoder import CONFIG_FILE, WEIGHT_FILES, load_vocoder
 from ..itsound_core.weights import shapes_in, shapes_of, unreadable
-from .diffusers_folder import MODEL_INDEX, UNET_CONFIG, kind_of, load_text_encoder, load_unet, load_vae
+from .diffusers_folder import MODEL_INDEX, UNET_CONFIG, kind_of, load_text_encoder, load_unet, load_vae, native_text_name
 
 EMBEDDED = "embedded"
 FROM_MODEL = "from the model"
@@ -46,7 +46,7 @@ WEIGHT_DTYPES: dict[str, dict[str, Any]] = {
 MODEL_PLACES = "'embedded', or a file or folder under models/checkpoints, models/diffusion_models or models/diffusers"
 CLIP_PLACES = "a file under models/text_encoders. A model without one borrows the other's"
 WITH_HEADER = (".safetensors", ".sft")
-TOKEN_EMBEDDING = "token_embedding.weight"
+TOKEN_EMBEDDING, TRANSFORMERS_5 = "token_embedding.weight", "embeddings.token_embedding.weight"
 UNREADABLE = (ValueError, RuntimeError, OSError, EOFError, KeyError, AttributeError, SafetensorError, struct.error, pickle.UnpicklingError)
 SAME_VAE = 3e-3
 """Relative difference of two VAEs' weights up to which they are the same one: rounding to bfloat16 makes 1.1e-3."""
@@ -373,16 +373,17 @@ def _require_sd1(config: comfy.supported_models_base.BASE) -> None:
 def _load_clip(socket: str, name: str) -> comfy.sd.CLIP:
     path = Path(folder_paths.get_full_path_or_raise("text_encoders", name))
     with _naming("LoadDualUNets", socket, name):
-        if path.suffix in WITH_HEADER and not any(tensor.endswith(TOKEN_EMBEDDING) for tensor in shapes_in(path)):
-            raise ValueError("It is no CLIP text encoder. Choose the one of Stable Diffusion 1.5, often named clip_l.safetensors.")
         try:
-            return comfy.sd.load_clip(
-                [str(path)],
-                embedding_directory=folder_paths.get_folder_paths("embeddings"),
-                clip_type=comfy.sd.CLIPType.STABLE_DIFFUSION,
-            )
+            weights = comfy.utils.load_torch_file(str(path), safe_load=True)
         except UNREADABLE as error:
             raise unreadable(path, error) from error
+        if not any(tensor.endswith(TOKEN_EMBEDDING) for tensor in weights):
+            raise ValueError("It is no CLIP text encoder. Choose the one of Stable Diffusion 1.5, often named clip_l.safetensors.")
+        options = {"embedding_directory": folder_paths.get_folder_paths("embeddings"), "clip_type": comfy.sd.CLIPType.STABLE_DIFFUSION}
+        if TRANSFORMERS_5 in weights:  # load_clip would find none of its names and leave the weights as they happen to lie in memory
+            renamed = {native_text_name(tensor): weight for tensor, weight in weights.items()}
+            return comfy.sd.load_text_encoder_state_dicts([renamed], **options)
+        return comfy.sd.load_clip([str(path)], **options)
 
 
 def _borrow_clip(side: str, model_name: str, clip: comfy.sd.CLIP | None) -> comfy.sd.CLIP:

@@ -133,9 +133,10 @@ def test_a_unet_alone_is_that_of_the_checkpoint(loaders, pair, scratch):
     (scratch / "diffusion_models" / "auffusion.safetensors").hardlink_to(
         scratch / AUFFUSION / "unet" / "diffusion_pytorch_model.fp16.safetensors"
     )
-    # the names of the published file; transformers 5 saves without their first part
+    # one with the names that are published, one as transformers 5 saves it, without their first part
     text_encoder = {f"text_model.{name}": weight for name, weight in full_size.part(scratch / CHECKPOINT, full_size.TEXT_PREFIX).items()}
     save_file(text_encoder, scratch / "text_encoders" / "clip_l.safetensors")
+    (scratch / "text_encoders" / "saved.safetensors").hardlink_to(scratch / SD15 / "text_encoder" / "model.fp16.safetensors")
     (scratch / "vae" / "sd15.safetensors").hardlink_to(scratch / SD15 / "vae" / "diffusion_pytorch_model.fp16.safetensors")
     folder_paths.filename_list_cache.clear()
 
@@ -145,6 +146,7 @@ def test_a_unet_alone_is_that_of_the_checkpoint(loaders, pair, scratch):
         "diffusion_models/auffusion.safetensors",
         weight_dtype="fp16",
         image_clip_name="clip_l.safetensors",
+        audio_clip_name="saved.safetensors",
         vae_name="sd15.safetensors",
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import logging
 import sys
@@ -15,14 +16,17 @@ pytest.importorskip("diffusers")
 
 import comfy.latent_formats  # noqa: E402
 import comfy.model_management  # noqa: E402
+import comfy.model_patcher  # noqa: E402
 import comfy.sample  # noqa: E402
 import comfy.sd  # noqa: E402
+import comfy.supported_models  # noqa: E402
 import comfy.supported_models_base  # noqa: E402
 import comfy.text_encoders.pixart_t5  # noqa: E402
 import diffusers_folders  # noqa: E402
 import folder_paths  # noqa: E402
 import latent_preview  # noqa: E402
 import tiny_deepfloyd  # noqa: E402
+from comfy.ldm.chroma_radiance.model import ChromaRadianceParams  # noqa: E402
 from diffusers_folders import edit_json, write_color_folder, write_folder  # noqa: E402
 from tiny_models import CONTEXT, conditioning, embeddings, random_model  # noqa: E402
 from transformers import T5TokenizerFast  # noqa: E402
@@ -131,13 +135,32 @@ def test_the_sockets_are_those_promised(nodes):
     assert defaults == {"steps": 30, "cfg": 10.0, "start_step": 7, "sampler_name": "ddim", "scheduler": "ddim_uniform"}
 
 
-@pytest.fixture(params=["quarter-size pixels", "pixels", "latents", "DeepFloyd IF"])
+def chroma_radiance():
+    """A small random MODEL of ComfyUI's own pixel-space family: flow matching, patches of 16 pixels."""
+    shape = dict(in_channels=3, out_channels=3, hidden_size=32, num_heads=2, axes_dim=[4, 6, 6], mlp_ratio=2.0, depth=1, patch_size=16)
+    text = dict(depth_single_blocks=1, context_in_dim=CONTEXT, txt_ids_dims=[], vec_in_dim=None, use_sequential_txt_ids=False)
+    guidance = dict(in_dim=64, hidden_dim=32, out_dim=32, n_layers=1, theta=10000, qkv_bias=True)
+    nerf = dict(hidden_size=8, mlp_ratio=2, depth=1, max_freqs=4, tile_size=0, final_head_type="conv", embedder_dtype=torch.float32)
+    config = shape | text | guidance | {f"nerf_{name}": value for name, value in nerf.items()} | {"use_x0": False}
+    known = {field.name for field in dataclasses.fields(ChromaRadianceParams)}
+    config = {name: value for name, value in config.items() if name in known}
+    settings = comfy.supported_models.ChromaRadiance({"image_model": "chroma_radiance", "dtype": torch.float32, **config})
+    model = settings.get_model({})
+    generator = torch.Generator().manual_seed(0)
+    for parameter in model.diffusion_model.parameters():
+        parameter.data = 0.2 * torch.randn(parameter.shape, generator=generator)
+    return comfy.model_patcher.ModelPatcher(model, load_device=torch.device("cpu"), offload_device=torch.device("cpu"))
+
+
+@pytest.fixture(params=["quarter-size pixels", "pixels", "Chroma Radiance", "latents", "DeepFloyd IF"])
 def way(request, folders, models, quarter):
     """Model inputs of each way, and whether its text is T5's."""
     if request.param == "quarter-size pixels":
         return dict(model=quarter)
     if request.param == "pixels":
         return dict(model=folders.load_unet(models / "whole", {"dtype": torch.float32}, pixel_space=True))
+    if request.param == "Chroma Radiance":
+        return dict(model=chroma_radiance(), scheduler="simple")
     if request.param == "latents":
         return request.getfixturevalue("latent")
     floyd, clip = request.getfixturevalue("deepfloyd")
@@ -242,6 +265,19 @@ def test_with_any_sampler_the_gray_of_every_noisy_picture_is_the_equally_noised_
     assert len(seen) == len(sigmas) == 4
     for found, sigma in zip(seen, sigmas, strict=True):
         torch.testing.assert_close(found, given + sigma * noise, atol=1e-4 * float(1 + sigma), rtol=0)
+
+
+def test_with_a_flow_model_too_the_gray_of_every_noisy_picture_is_the_equally_noised_spectrogram(sampling, monkeypatch):
+    seen = []
+    monkeypatch.setattr(latent_preview, "prepare_callback", lambda *_: lambda step, x0, x, total: seen.append(split_gray(x)[0].clone()))
+    model, gray, asked = chroma_radiance(), spectrogram()[..., 0][:, None], request(sampling)
+    with torch.inference_mode():
+        sampling.model_color(gray, asked, model, "euler", "simple", None, 3)
+    noise = split_gray(comfy.sample.prepare_noise(gray.expand(-1, 3, -1, -1), asked.seed))[0]
+    sigmas = comfy.samplers.KSampler(model, asked.steps, torch.device("cpu"), "euler", "simple").sigmas[1:-1]
+    assert len(seen) == len(sigmas) == 4
+    for found, sigma in zip(seen, sigmas, strict=True):
+        torch.testing.assert_close(found, (1 - sigma) * (2 * gray - 1) + sigma * noise, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("interval, projections", [(1, 4), (3, 2), (9, 1)])

@@ -57,7 +57,7 @@ CHECKPOINT_NAMES = "model.diffusion_model."
 @pytest.fixture
 def loads_nothing(monkeypatch):
     """Makes any load of a model's weights by ComfyUI a failure."""
-    for name in ("load_checkpoint_guess_config", "load_diffusion_model", "load_clip"):
+    for name in ("load_checkpoint_guess_config", "load_diffusion_model", "load_clip", "load_text_encoder_state_dicts"):
         monkeypatch.setattr(comfy.sd, name, lambda *args, **kwargs: pytest.fail("weights were loaded"))
 
 
