@@ -18,11 +18,11 @@ from torch import Tensor
 
 from ..itsound_core import embedded
 from ..itsound_core.colorize import color_spectrogram, split_gray
-from . import checks
+from . import checks, files
 from .color_sampling import RGB, Request, deepfloyd_color, model_color
 from .deepfloyd_folder import TOKENS, DeepFloydIF, load_scheduler, load_stage, load_t5, read_by_t5
 from .diffusers_folder import MODEL_INDEX, load_text_encoder, load_unet
-from .loaders import EMBEDDED, WEIGHT_DTYPES, _folder_names, _folder_path, _model_path, _naming, _stamp
+from .loaders import WEIGHT_DTYPES
 
 NODE = "FactorizedColorize"
 MULTIPLE = 64
@@ -177,7 +177,7 @@ class LoadColorModel(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "color_model_name",
-                    options=[EMBEDDED, *_diffusers_names()],
+                    options=[files.EMBEDDED, *_diffusers_names()],
                     tooltip="'embedded', or a folder under models/diffusers with a UNet of three channels and its text encoder.",
                 )
             ],
@@ -190,14 +190,14 @@ class LoadColorModel(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, color_model_name: str) -> Any:
         """Changes when the model's files were replaced on disk."""
-        return _stamp(_model_path(color_model_name, embedded.COLOR_FOLDER))
+        return files.stamp(files.model_path(color_model_name, embedded.COLOR_FOLDER))
 
     @classmethod
     def execute(cls, color_model_name: str) -> io.NodeOutput:
-        with _naming("LoadColorModel", "color_model_name", color_model_name):
-            folder = _model_path(color_model_name, embedded.COLOR_FOLDER)
+        with files.naming("LoadColorModel", "color_model_name", color_model_name):
+            folder = files.model_path(color_model_name, embedded.COLOR_FOLDER)
             model = load_unet(folder, pixel_space=True)
-            text_folder = embedded.IMAGE_FOLDER if color_model_name == EMBEDDED else folder
+            text_folder = embedded.IMAGE_FOLDER if color_model_name == files.EMBEDDED else folder
             return io.NodeOutput(model, load_text_encoder(text_folder, folder_paths.get_folder_paths("embeddings")))
 
 
@@ -243,7 +243,7 @@ class LoadDeepFloydIF(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, stage_1_name: str, stage_2_name: str, **others: Any) -> Any:
         """Changes when a stage's files were replaced on disk."""
-        return [_stamp(_diffusers_folder(name)) for name in (stage_1_name, stage_2_name)]
+        return [files.stamp(_diffusers_folder(name)) for name in (stage_1_name, stage_2_name)]
 
     @classmethod
     def execute(
@@ -252,10 +252,10 @@ class LoadDeepFloydIF(io.ComfyNode):
         node, half = "LoadDeepFloydIF", comfy.model_management.should_use_fp16(comfy.model_management.get_torch_device())
         dtype = WEIGHT_DTYPES[weight_dtype].get("dtype", torch.float16 if half else torch.float32)
         first, second = map(_diffusers_folder, (stage_1_name, stage_2_name))
-        with _naming(node, "stage_2_name", stage_2_name):
+        with files.naming(node, "stage_2_name", stage_2_name):
             stage_2 = load_stage(second, 2, dtype)
             noising_scheduler = load_scheduler(second / "image_noising_scheduler", {"_class_name": "DDPMScheduler"})
-        with _naming(node, "stage_1_name", stage_1_name):
+        with files.naming(node, "stage_1_name", stage_1_name):
             floyd = DeepFloydIF(load_stage(first, 1, dtype), stage_2, noising_scheduler)
             if clip is None:
                 return io.NodeOutput(floyd, load_t5(first))
@@ -263,11 +263,11 @@ class LoadDeepFloydIF(io.ComfyNode):
 
 
 def _diffusers_names() -> list[str]:
-    return [f"diffusers/{name}" for name in _folder_names("diffusers", MODEL_INDEX)]
+    return [f"diffusers/{name}" for name in files.folder_names("diffusers", MODEL_INDEX)]
 
 
 def _diffusers_folder(name: str) -> Path:
-    return _folder_path("diffusers", name.removeprefix("diffusers/"))
+    return files.folder_path("diffusers", name.removeprefix("diffusers/"))
 
 
 NODES = [FactorizedColorize, LoadColorModel, LoadDeepFloydIF]

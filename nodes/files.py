@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import comfy.model_management
 import folder_paths
 from safetensors import SafetensorError
 
@@ -45,6 +46,14 @@ def folder_path(key: str, name: str) -> Path:
     return next((folder for folder in candidates if folder.is_dir()), candidates[0])
 
 
+def model_path(name: str, embedded_folder: Path) -> Path:
+    """Of "embedded", or of a name with its key before it: a folder under models/diffusers, else a file."""
+    if name == EMBEDDED:
+        return embedded_folder
+    key, _, file = name.partition("/")
+    return folder_path(key, file) if key == "diffusers" else Path(folder_paths.get_full_path_or_raise(key, file))
+
+
 def stamp(path: Path) -> str:
     """A digest, because ComfyUI writes it into the metadata of saved files, where nobody's folders belong."""
     files = sorted(path.rglob("*")) if path.is_dir() else [path]
@@ -57,5 +66,7 @@ def naming(node: str, socket: str, name: str) -> Iterator[None]:
     """Give a file's error the node, the input and the choice that led to it."""
     try:
         yield
+    except comfy.model_management.OOM_EXCEPTION:
+        raise  # ComfyUI makes room when it sees this one
     except UNREADABLE as error:
         raise ValueError(f'{node}: {socket} is "{name}". {error}') from error

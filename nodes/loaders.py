@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
-import pickle
-import struct
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,15 +18,14 @@ import comfy.utils
 import folder_paths
 import torch
 from comfy_api.latest import io
-from safetensors import SafetensorError
 
 from ..itsound_core import embedded
 from ..itsound_core.spectrogram import AUFFUSION, SpectrogramFormat
 from ..itsound_core.vocoder import CONFIG_FILE, WEIGHT_FILES, load_vocoder
 from ..itsound_core.weights import shapes_in, shapes_of, unreadable
+from . import files
 from .diffusers_folder import MODEL_INDEX, UNET_CONFIG, kind_of, load_text_encoder, load_unet, load_vae, native_text_name
 
-EMBEDDED = "embedded"
 FROM_MODEL = "from the model"
 LATENT_CHANNELS = 4
 WEIGHT_DTYPES: dict[str, dict[str, Any]] = {
@@ -47,16 +41,13 @@ MODEL_PLACES = "'embedded', or a file or folder under models/checkpoints, models
 CLIP_PLACES = "a file under models/text_encoders. A model without one borrows the other's"
 WITH_HEADER = (".safetensors", ".sft")
 TOKEN_EMBEDDING, TRANSFORMERS_5 = "token_embedding.weight", "embeddings.token_embedding.weight"
-UNREADABLE = (ValueError, RuntimeError, OSError, EOFError, KeyError, AttributeError, SafetensorError, struct.error, pickle.UnpicklingError)
 SAME_VAE = 3e-3
 """Relative difference of two VAEs' weights up to which they are the same one: rounding to bfloat16 makes 1.1e-3."""
 VOCODERS = "vocoders"
 
 logger = logging.getLogger(__name__)
 
-# An extra_model_paths.yaml may have declared the key already; a key that add_model_folder_path creates lists files of every kind.
-folder_paths.add_model_folder_path(VOCODERS, os.path.join(folder_paths.models_dir, VOCODERS))
-folder_paths.folder_names_and_paths[VOCODERS][1].update(folder_paths.supported_pt_extensions)
+files.register_folder(VOCODERS, folder_paths.supported_pt_extensions)
 
 
 @dataclass(frozen=True)
@@ -83,7 +74,7 @@ class Loaded(NamedTuple):
 class LoadDualUNets(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        text_encoders = [FROM_MODEL, *_file_names("text_encoders")]
+        text_encoders = [FROM_MODEL, *files.file_names("text_encoders")]
         return io.Schema(
             node_id="LoadDualUNets",
             display_name="Load Image and Audio Models",
@@ -129,7 +120,7 @@ class LoadDualUNets(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "vae_name",
-                    options=[FROM_MODEL, *_file_names("vae")],
+                    options=[FROM_MODEL, *files.file_names("vae")],
                     default=FROM_MODEL,
                     optional=True,
                     advanced=True,
@@ -149,9 +140,9 @@ class LoadDualUNets(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, image_model_name, audio_model_name, **names) -> Any:
         """Changes when a file under one of the names was replaced on disk."""
-        models = [_model_path(image_model_name, embedded.IMAGE_FOLDER), _model_path(audio_model_name, embedded.AUDIO_FOLDER)]
+        models = [files.model_path(image_model_name, embedded.IMAGE_FOLDER), files.model_path(audio_model_name, embedded.AUDIO_FOLDER)]
         clips = [_path("text_encoders", names.get(key)) for key in ("image_clip_name", "audio_clip_name")]
-        return [_stamp(path) for path in (*models, *clips, _path("vae", names.get("vae_name"))) if path]
+        return [files.stamp(path) for path in (*models, *clips, _path("vae", names.get("vae_name"))) if path]
 
     @classmethod
     def execute(
@@ -167,14 +158,14 @@ class LoadDualUNets(io.ComfyNode):
         own_image_clip, own_audio_clip, own_vae = (name == FROM_MODEL for name in (image_clip_name, audio_clip_name, vae_name))
         # what can be refused quickly comes first: headers, then the small models, then the large ones
         for socket, name in (("image_model_name", image_model_name), ("audio_model_name", audio_model_name)):
-            with _naming("LoadDualUNets", socket, name):
+            with files.naming("LoadDualUNets", socket, name):
                 _check_header(name)
         image_clip = None if own_image_clip else _load_clip("image_clip_name", image_clip_name)
         audio_clip = None if own_audio_clip else _load_clip("audio_clip_name", audio_clip_name)
         vae = None if own_vae else _load_vae(vae_name)
-        with _naming("LoadDualUNets", "image_model_name", image_model_name):
+        with files.naming("LoadDualUNets", "image_model_name", image_model_name):
             image = _load_model(image_model_name, embedded.IMAGE_FOLDER, options, own_image_clip, own_vae)
-        with _naming("LoadDualUNets", "audio_model_name", audio_model_name):
+        with files.naming("LoadDualUNets", "audio_model_name", audio_model_name):
             audio = _load_model(audio_model_name, embedded.AUDIO_FOLDER, options, own_audio_clip, own_vae)
 
         image_clip, audio_clip = image_clip or image.clip, audio_clip or audio.clip
@@ -210,11 +201,11 @@ class LoadVocoder(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, vocoder_name) -> Any:
         """Changes when the vocoder's files were replaced on disk."""
-        return _stamp(_vocoder_folder(vocoder_name))
+        return files.stamp(_vocoder_folder(vocoder_name))
 
     @classmethod
     def execute(cls, vocoder_name) -> io.NodeOutput:
-        with _naming("LoadVocoder", "vocoder_name", vocoder_name):
+        with files.naming("LoadVocoder", "vocoder_name", vocoder_name):
             generator = load_vocoder(_vocoder_folder(vocoder_name))
         # not CoreModelPatcher: its dynamic loading only knows ComfyUI's own layers
         patcher = comfy.model_patcher.ModelPatcher(
@@ -226,33 +217,19 @@ class LoadVocoder(io.ComfyNode):
 # Names and files ---------------------------------------------------------------------------------------------------------------------
 
 
-def _file_names(key: str) -> list[str]:
-    return [name.replace(os.sep, "/") for name in folder_paths.get_filename_list(key)]
-
-
-def _folder_names(key: str, *markers: str) -> list[str]:
-    """Names of the folders, at any depth under a key's own, that hold one of the files `markers`."""
-    names = []
-    for root in folder_paths.get_folder_paths(key):
-        for folder, _, _ in os.walk(root, followlinks=True):
-            if folder != root and any(os.path.isfile(os.path.join(folder, marker)) for marker in markers):
-                names.append(os.path.relpath(folder, root).replace(os.sep, "/"))
-    return sorted(set(names))
-
-
 def _model_names() -> list[str]:
     return [
-        EMBEDDED,
-        *(f"{key}/{name}" for key in ("checkpoints", "diffusion_models") for name in _file_names(key)),
-        *(f"diffusers/{name}" for name in _folder_names("diffusers", MODEL_INDEX, UNET_CONFIG)),
+        files.EMBEDDED,
+        *(f"{key}/{name}" for key in ("checkpoints", "diffusion_models") for name in files.file_names(key)),
+        *(f"diffusers/{name}" for name in files.folder_names("diffusers", MODEL_INDEX, UNET_CONFIG)),
     ]
 
 
 def _vocoder_names() -> list[str]:
     return [
-        EMBEDDED,
-        *(f"{VOCODERS}/{name}" for name in _folder_names(VOCODERS, CONFIG_FILE)),
-        *(f"diffusers/{name}" for name in _folder_names("diffusers", os.path.join("vocoder", CONFIG_FILE))),
+        files.EMBEDDED,
+        *(f"{VOCODERS}/{name}" for name in files.folder_names(VOCODERS, CONFIG_FILE)),
+        *(f"diffusers/{name}" for name in files.folder_names("diffusers", os.path.join("vocoder", CONFIG_FILE))),
     ]
 
 
@@ -261,44 +238,14 @@ def _path(key: str, name: str | None) -> Path | None:
     return None if name in (None, FROM_MODEL) else Path(folder_paths.get_full_path_or_raise(key, name))
 
 
-def _folder_path(key: str, name: str) -> Path:
-    candidates = [Path(root) / name for root in folder_paths.get_folder_paths(key)]
-    return next((folder for folder in candidates if folder.is_dir()), candidates[0])
-
-
-def _model_path(name: str, embedded_folder: Path) -> Path:
-    if name == EMBEDDED:
-        return embedded_folder
-    key, _, file = name.partition("/")
-    return _folder_path(key, file) if key == "diffusers" else Path(folder_paths.get_full_path_or_raise(key, file))
-
-
 def _vocoder_folder(name: str) -> Path:
-    if name == EMBEDDED:
+    if name == files.EMBEDDED:
         return embedded.VOCODER_FOLDER
     key, _, folder = name.partition("/")
-    return _folder_path(key, folder) / "vocoder" if key == "diffusers" else _folder_path(key, folder)
-
-
-def _stamp(path: Path) -> str:
-    """A digest, because ComfyUI writes it into the metadata of saved files, where nobody's folders belong."""
-    files = sorted(path.rglob("*")) if path.is_dir() else [path]
-    state = [(str(file), file.stat().st_mtime_ns, file.stat().st_size) for file in files if file.is_file()]
-    return hashlib.sha256(repr(state).encode()).hexdigest()
+    return files.folder_path(key, folder) / "vocoder" if key == "diffusers" else files.folder_path(key, folder)
 
 
 # Models ------------------------------------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _naming(node: str, socket: str, name: str) -> Iterator[None]:
-    """Give a file's error the node, the input and the choice that led to it."""
-    try:
-        yield
-    except comfy.model_management.OOM_EXCEPTION:
-        raise  # ComfyUI makes room when it sees this one
-    except UNREADABLE as error:
-        raise ValueError(f'{node}: {socket} is "{name}". {error}') from error
 
 
 def _check_header(name: str) -> None:
@@ -329,9 +276,9 @@ def _detect(path: Path) -> comfy.supported_models_base.BASE:
 
 
 def _load_model(name: str, embedded_folder: Path, options: dict[str, Any], want_clip: bool, want_vae: bool) -> Loaded:
-    path = _model_path(name, embedded_folder)
+    path = files.model_path(name, embedded_folder)
     embeddings = folder_paths.get_folder_paths("embeddings")
-    if name == EMBEDDED or name.startswith("diffusers/"):
+    if name == files.EMBEDDED or name.startswith("diffusers/"):
         model = load_unet(path, options)
         return Loaded(model, load_text_encoder(path, embeddings) if want_clip else None, load_vae(path) if want_vae else None)
     try:
@@ -342,7 +289,7 @@ def _load_model(name: str, embedded_folder: Path, options: dict[str, Any], want_
             loaded = Loaded(model, clip, vae if vae is not None and vae.first_stage_model is not None else None)
         else:
             loaded = Loaded(comfy.sd.load_diffusion_model(str(path), model_options=options), None, None)
-    except UNREADABLE as error:
+    except files.UNREADABLE as error:
         if path.suffix in WITH_HEADER:
             raise  # the file was found whole, so its error is another
         raise unreadable(path, error) from error
@@ -372,10 +319,10 @@ def _require_sd1(config: comfy.supported_models_base.BASE) -> None:
 
 def _load_clip(socket: str, name: str) -> comfy.sd.CLIP:
     path = Path(folder_paths.get_full_path_or_raise("text_encoders", name))
-    with _naming("LoadDualUNets", socket, name):
+    with files.naming("LoadDualUNets", socket, name):
         try:
             weights = comfy.utils.load_torch_file(str(path), safe_load=True)
-        except UNREADABLE as error:
+        except files.UNREADABLE as error:
             raise unreadable(path, error) from error
         if not any(tensor.endswith(TOKEN_EMBEDDING) for tensor in weights):
             raise ValueError("It is no CLIP text encoder. Choose the one of Stable Diffusion 1.5, often named clip_l.safetensors.")
@@ -409,10 +356,10 @@ def _require_same_width(side: str, model: comfy.model_patcher.ModelPatcher, clip
 
 def _load_vae(name: str) -> comfy.sd.VAE:
     path = Path(folder_paths.get_full_path_or_raise("vae", name))
-    with _naming("LoadDualUNets", "vae_name", name):
+    with files.naming("LoadDualUNets", "vae_name", name):
         try:
             weights, metadata = comfy.utils.load_torch_file(str(path), safe_load=True, return_metadata=True)
-        except UNREADABLE as error:
+        except files.UNREADABLE as error:
             raise unreadable(path, error) from error
         vae = comfy.sd.VAE(sd=weights, metadata=metadata)
         vae.throw_exception_if_invalid()
