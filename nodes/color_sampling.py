@@ -69,7 +69,7 @@ class PixelCanvas:
 
 
 class LatentCanvas:
-    """Sampling in latents: at the steps `due` the x0 estimate is decoded, projected and encoded again, and at the end decoded.
+    """Sampling in latents: at every `interval`th step the x0 estimate is decoded, projected and encoded again; at the end it is decoded.
 
     A latent has no gray part, so between those steps the gray only follows by itself, and a VAE's round trip loses some detail each time.
     """
@@ -83,7 +83,7 @@ class LatentCanvas:
         return self._encode(self.gray.expand(-1, RGB, -1, -1))
 
     def patch(self, model: comfy.model_patcher.ModelPatcher) -> None:
-        """Project the model's guided x0 estimate at every `interval`th step, the first included."""
+        """Project the model's guided x0 estimate, at the first step and those `interval` apart from it."""
         model.set_model_sampler_post_cfg_function(self._project)
 
     def _project(self, args: dict) -> Tensor:
@@ -209,7 +209,7 @@ def _check_model(node: str, model: comfy.model_patcher.ModelPatcher, vae: comfy.
 
 
 def _check_text(request: Request, width: int | None, tokens: int | None = None) -> None:
-    """Whether the model can read the embeddings: their width, where known, and one prompt of at most `tokens`, where there is a limit."""
+    """Whether the model can read the embeddings: their width, where known, and one prompt of just so many `tokens`, where it needs that."""
     for socket, conditioning in (("positive", request.positive), ("negative", request.negative)):
         for embeddings, _ in conditioning:
             if width is not None and embeddings.shape[-1] != width:
@@ -218,8 +218,8 @@ def _check_text(request: Request, width: int | None, tokens: int | None = None) 
                     "clip of the same loader."
                 )
         length = sum(embeddings.shape[1] for embeddings, _ in conditioning)
-        if tokens is not None and length > tokens:
+        if tokens is not None and length != tokens:
             raise ValueError(
-                f"{request.node}: {socket} has {length} tokens in {len(conditioning)} prompts; this model reads one prompt of at most "
-                f"{tokens}. Encode it with the clip of LoadDeepFloydIF, which cuts longer ones."
+                f"{request.node}: {socket} has {length} tokens (prompts: {len(conditioning)}); DeepFloyd IF reads one prompt of {tokens}, "
+                "padding included. Encode it with the clip of LoadDeepFloydIF, which pads and cuts to that."
             )

@@ -358,9 +358,12 @@ def test_conditioning_that_the_model_cannot_read_is_refused(nodes, quarter, deep
     wide = [[torch.zeros(1, 7, 2 * CONTEXT), {}]]
     complain(nodes, f"positive has embeddings {2 * CONTEXT} wide, model reads {CONTEXT}", model=quarter, positive=wide)
     complain(nodes, "negative has embeddings", model=quarter, negative=wide)
-    complain(nodes, "negative has embeddings", model=deepfloyd[0], negative=wide)
-    long = [[torch.zeros(1, 78, tiny_deepfloyd.WIDTH), {}]]
-    complain(nodes, "positive has 78 tokens in 1 prompts.*at most 77", model=deepfloyd[0], positive=long)
+    complain(nodes, "positive has embeddings", model=deepfloyd[0], positive=wide)
+    for tokens in (12, 78):
+        text = [[torch.zeros(1, tokens, tiny_deepfloyd.WIDTH), {}]]
+        complain(nodes, f"positive has {tokens} tokens.*one prompt of 77", model=deepfloyd[0], positive=text)
+    twice = 2 * [[torch.zeros(1, 77, tiny_deepfloyd.WIDTH), {}]]
+    complain(nodes, "positive has 154 tokens .prompts: 2", model=deepfloyd[0], positive=twice)
 
 
 def test_a_start_beyond_the_steps_and_pictures_that_are_no_spectrograms_are_refused(nodes, quarter, unsampled):
