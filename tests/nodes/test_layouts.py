@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 
 pytest.importorskip("comfy.sd", reason="COMFYUI_PATH does not name a ComfyUI folder")
 
+import comfy.sd  # noqa: E402
 import folder_paths  # noqa: E402
 from model_files import one_level_unet  # noqa: E402
 
@@ -106,6 +107,18 @@ def denoised(model, latent, context):
 
 def encoded(clip, text):
     return clip.encode_from_tokens(clip.tokenize(text)).float()
+
+
+def test_a_text_encoder_file_as_transformers_5_saves_it_gets_the_names_that_comfyui_knows(load, models, monkeypatch):
+    """ComfyUI alone would find none of them and encode with whatever lies in memory. That the embeddings are right, tests/full/ shows."""
+    source, own, seen = models / "diffusers" / "picture" / "text_encoder" / "model.safetensors", load().image_clip, []
+    assert "embeddings.token_embedding.weight" in load_file(source)
+    shutil.copy(source, models / "text_encoders" / "saved.safetensors")
+    monkeypatch.setattr(comfy.sd, "load_text_encoder_state_dicts", lambda weights, **options: (seen.extend(weights[0]), own)[1])
+
+    load(image_clip_name="saved.safetensors")
+
+    assert seen and all(name.startswith("text_model.") for name in seen)
 
 
 def test_a_folder_without_model_index_is_offered(loaders, models):
