@@ -478,6 +478,7 @@ def test_stages_in_each_others_place_and_other_models_are_refused(nodes, folders
 
 def test_the_text_encoder_of_stage_1_may_come_in_shards_and_is_only_missed_without_a_clip(nodes, models, tmp_path, monkeypatch):
     encoder = tiny_deepfloyd.write_stage_1(tmp_path / "sharded")
+    assert encoder is not None
     (tmp_path / "sharded" / "text_encoder" / "model.safetensors").unlink()
     encoder.save_pretrained(tmp_path / "sharded" / "text_encoder", max_shard_size="1MB")
     assert (tmp_path / "sharded" / "text_encoder" / "model.safetensors.index.json").exists()

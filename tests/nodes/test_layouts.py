@@ -27,10 +27,10 @@ IN_CHECKPOINT = "model.diffusion_model."
 def lightning(monkeypatch):
     """The class that training left in the first .ckpt files of Stable Diffusion."""
     module = ModuleType("pytorch_lightning.callbacks.model_checkpoint")
-    module.ModelCheckpoint = type("ModelCheckpoint", (), {"__module__": module.__name__})
+    checkpoint = vars(module)["ModelCheckpoint"] = type("ModelCheckpoint", (), {"__module__": module.__name__})
     for name in ("pytorch_lightning", "pytorch_lightning.callbacks", module.__name__):
         monkeypatch.setitem(sys.modules, name, module)
-    return module.ModelCheckpoint
+    return checkpoint
 
 
 @pytest.fixture
