@@ -14,7 +14,7 @@ sys.path.insert(0, str(TOOLS))
 import judge  # noqa: E402
 import measure  # noqa: E402
 import nearest  # noqa: E402
-import results  # noqa: E402
+import tables  # noqa: E402
 
 
 def test_a_list_asks_for_every_class_equally_often_and_every_pair_before_one_returns():
@@ -33,12 +33,12 @@ def test_development_and_test_share_no_prompt_and_no_seed():
 
 @pytest.mark.parametrize(("right", "count", "low", "high"), [(0, 10, 0.0, 0.278), (5, 10, 0.237, 0.763), (10, 10, 0.722, 1.0)])
 def test_wilson_s_interval(right, count, low, high):
-    assert results.wilson(right, count) == pytest.approx((low, high), abs=5e-4)
+    assert tables.wilson(right, count) == pytest.approx((low, high), abs=5e-4)
 
 
 def test_progress_from_wrong_to_right():
     wrong, right, joint = (np.repeat([1.0, 0.0], [n, 100 - n]) for n in (10, 90, 50))
-    share, low, high = results.progress(wrong, right, joint)
+    share, low, high = tables.progress(wrong, right, joint)
     assert share == pytest.approx(0.5)
     assert 0.3 < low < 0.45 and 0.55 < high < 0.7
 
@@ -51,8 +51,8 @@ def record(index: int, picture: bool, sound: bool, name: str = "joint", **fixed)
 
 def test_both_is_not_the_product_of_the_means():
     """A mixture of pure pictures and pure sounds: half recognised in each, none in both."""
-    groups = results.grouped([record(i, i % 2 == 0, i % 2 == 1) for i in range(100)], "row")
-    picture, sound, both = results.table(groups)[-1].split(" | ")[-3:]
+    groups = tables.grouped([record(i, i % 2 == 0, i % 2 == 1) for i in range(100)], "row")
+    picture, sound, both = tables.table(groups)[-1].split(" | ")[-3:]
     assert picture.startswith("50 (") and sound.startswith("50 (") and both.startswith("0 (")
 
 

@@ -32,7 +32,7 @@ from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from fetch import JUDGES_APT, JUDGES_NPM
 from judge import Judge, load_judge
 from prompts import SUBJECTS
-from results import wilson
+from tables import wilson
 from torch import Tensor
 
 from itsound_core.griffin_lim import griffin_lim

@@ -6,7 +6,7 @@
 
 Every seed counts and none is picked. Sample k of every row has the k-th pair of the prompt list and noise of its own seed: rows differ in
 the method alone. Each sample is appended to <output>/records.jsonl as soon as it is judged, with its picture beside it in <output>/<row>/;
-a run that was killed goes on where it stopped. `results.py` makes tables of the records.
+a run that was killed goes on where it stopped. `tables.py` makes tables of the records.
 
 The picture judge sees the gray picture. The sound judge hears the sound: Griffin-Lim of the picture, as SpectrogramToAudio does it, made
 as loud as a recording and re-encoded. Sampling is itsound_core's DDIM and composition on the shipped weights.

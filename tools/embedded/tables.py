@@ -1,8 +1,8 @@
 """Tables of what `measure.py` recorded, from the records alone.
 
-    python tools/embedded/results.py results/embedded                    # Markdown: recognised picture, sound, both, with 95 % intervals
-    python tools/embedded/results.py results/embedded --classes          # also each class by itself
-    python tools/embedded/results.py output/development --settings       # one line a setting instead of one a row
+    python tools/embedded/tables.py results/embedded                    # Markdown: recognised picture, sound, both, with 95 % intervals
+    python tools/embedded/tables.py results/embedded --classes          # also each class by itself
+    python tools/embedded/tables.py output/development --settings       # one line a setting instead of one a row
 
 Intervals are Wilson's. How far a joint sample goes "from wrong to right" is its share between the other modality alone (0 %) and its own
 modality alone (100 %); the interval of that ratio is a bootstrap over samples.
