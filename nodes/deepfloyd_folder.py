@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from ..itsound_core.weights import require_fit, shapes_of
-from .diffusers_folder import DIFFUSION_FILES, TEXT_ENCODER_FILES, _read_json, _read_weights, _shapes
+from .diffusers_folder import DIFFUSION_FILES, TEXT_ENCODER_FILES, native_shapes, read_json, read_weights
 
 if TYPE_CHECKING:
     from diffusers import DDPMScheduler, UNet2DConditionModel
@@ -85,7 +85,7 @@ def load_stage(folder: Path, number: int, dtype: torch.dtype) -> Stage:
         raise ValueError("DeepFloyd IF needs the package diffusers: `pip install diffusers` in ComfyUI's Python, then restart.") from error
     settings = UNET_SETTINGS | STAGE_SETTINGS[number - 1]
     config = _read_settings(folder / "unet" / "config.json", settings, f"stage {'I' * number} of DeepFloyd IF")
-    path, weights = _read_weights(folder / "unet", DIFFUSION_FILES, "a UNet")
+    path, weights = read_weights(folder / "unet", DIFFUSION_FILES, "a UNet")
     with torch.device("meta"):
         unet = UNet2DConditionModel.from_config(config)
     require_fit(path, shapes_of(weights), shapes_of(unet.state_dict()))
@@ -107,7 +107,7 @@ def load_scheduler(folder: Path, settings: Mapping[str, Any]) -> DDPMScheduler:
 
 
 def _read_settings(path: Path, settings: Mapping[str, Any], kind: str) -> dict[str, Any]:
-    config = _read_json(path)
+    config = read_json(path)
     for key, needed in settings.items():
         if config.get(key) != needed:
             raise ValueError(f"{path} is not {kind}: {key} is {config.get(key)!r} instead of {needed!r}. Choose that stage's folder.")
@@ -144,7 +144,7 @@ def load_t5(folder: Path, disable_dynamic: bool = False) -> comfy.sd.CLIP:
     config = _read_settings(folder / "config.json", T5_SETTINGS, "the text encoder of DeepFloyd IF")
     config |= {"dense_act_fn": "gelu_pytorch_tanh", "is_gated_act": True}  # native names of gated-gelu
     path, weights = _read_t5(folder)
-    expected = _shapes(comfy.text_encoders.t5.T5(config, torch.float32, "meta", nn))
+    expected = native_shapes(comfy.text_encoders.t5.T5(config, torch.float32, "meta", nn))
     require_fit(path, shapes_of(weights), expected)
     encoder = partial(
         comfy.sd1_clip.SDClipModel,
@@ -172,10 +172,10 @@ def _read_t5(folder: Path) -> tuple[Path, dict[str, Tensor]]:
     """Path and tensors of the text encoder, in one file or in the shards that an index names."""
     index = next((folder / name for name in T5_SHARDS if (folder / name).is_file()), None)
     if index is None:
-        index, weights = _read_weights(folder, TEXT_ENCODER_FILES, "a T5 text encoder")
+        index, weights = read_weights(folder, TEXT_ENCODER_FILES, "a T5 text encoder")
     else:
         weights = {}
-        for shard in sorted(set(_read_json(index)["weight_map"].values())):
+        for shard in sorted(set(read_json(index)["weight_map"].values())):
             weights |= comfy.utils.load_torch_file(str(folder / shard), safe_load=True)
     weights.pop("encoder.embed_tokens.weight", None)  # another name of `shared`
     return index, weights

@@ -180,7 +180,7 @@ def load_unet(
     management = comfy.model_management
     model_options = model_options or {}
     model_config = SD1Family(_unet_config(folder / "unet" / "config.json", pixel_space), _scheduler_config(folder))
-    path, weights = _read_weights(folder / "unet", DIFFUSION_FILES, "a UNet")
+    path, weights = read_weights(folder / "unet", DIFFUSION_FILES, "a UNet")
     weights = _fold_guidance(weights)
 
     load_device = management.get_torch_device()
@@ -195,7 +195,7 @@ def load_unet(
     native_names = comfy.utils.unet_to_diffusers(model_config.unet_config)
     weights = {native_names.get(name, name): tensor for name, tensor in weights.items()}
     model = model_config.get_model(weights)
-    require_fit(path, shapes_of(weights), _shapes(model.diffusion_model))
+    require_fit(path, shapes_of(weights), native_shapes(model.diffusion_model))
 
     patcher_class = comfy.model_patcher.ModelPatcher if disable_dynamic else comfy.model_patcher.CoreModelPatcher
     patcher = patcher_class(model, load_device=load_device, offload_device=management.unet_offload_device())
@@ -218,9 +218,9 @@ def load_text_encoder(folder: Path, embedding_directory: list[str] | None = None
             f"{folder / 'tokenizer'} has {max(tokenizer.inv_vocab) + 1} tokens, the text encoder beside it {config['vocab_size']}. "
             "Both must come from the same model."
         )
-    path, weights = _read_weights(folder / "text_encoder", TEXT_ENCODER_FILES, "a text encoder")
+    path, weights = read_weights(folder / "text_encoder", TEXT_ENCODER_FILES, "a text encoder")
     weights = {native_text_name(name): tensor for name, tensor in weights.items() if not name.endswith("position_ids")}
-    require_fit(path, shapes_of(weights), _shapes(TextModel(config, torch.float32, "meta", nn)), optional={"text_projection.weight"})
+    require_fit(path, shapes_of(weights), native_shapes(TextModel(config, torch.float32, "meta", nn)), optional={"text_projection.weight"})
 
     encoder = partial(
         comfy.sd1_clip.SDClipModel,
@@ -245,10 +245,10 @@ def load_text_encoder(folder: Path, embedding_directory: list[str] | None = None
 def load_vae(folder: Path) -> comfy.sd.VAE:
     """VAE of the folder's `vae/`: f = 8, 4 channels, latents scaled by 0.18215. Raises ValueError as the other loaders do."""
     params = {"ddconfig": _vae_config(folder / "vae" / "config.json"), "embed_dim": VAE_SETTINGS["latent_channels"]}
-    path, weights = _read_weights(folder / "vae", DIFFUSION_FILES, "a VAE")
+    path, weights = read_weights(folder / "vae", DIFFUSION_FILES, "a VAE")
     weights = dict(_native_vae_weight(name, tensor) for name, tensor in weights.items())
     with torch.device("meta"):
-        require_fit(path, shapes_of(weights), _shapes(AutoencoderKL(**params)))
+        require_fit(path, shapes_of(weights), native_shapes(AutoencoderKL(**params)))
     vae = comfy.sd.VAE(sd=weights, config={"params": params})
     vae.patcher.cached_patcher_init = (_vae_patcher, (folder,))
     return vae
@@ -265,7 +265,8 @@ def _vae_patcher(folder: Path, disable_dynamic: bool = False) -> Any:
 # Configs -----------------------------------------------------------------------------------------------------------------------------
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """A model's JSON file. Raises ValueError with a remedy where it is missing or broken."""
     if not path.is_file():
         raise ValueError(f"{path} is missing. Copy the model's whole folder, as diffusers saves it.")
     try:
@@ -276,7 +277,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def _read_config(path: Path, settings: Mapping[str, Any], required: Sequence[str], remedy: str = CHOOSE_SD1) -> dict[str, Any]:
     """The config at `path`, with every setting that the native classes fix at the value they implement (and diffusers defaults to)."""
-    config = _read_json(path)
+    config = read_json(path)
     for key, native in settings.items():
         found = config.get(key, native)
         if found != native:
@@ -409,7 +410,7 @@ def _text_config(path: Path) -> dict[str, Any]:
 # Weights -----------------------------------------------------------------------------------------------------------------------------
 
 
-def _read_weights(folder: Path, names: Sequence[str], kind: str) -> tuple[Path, dict[str, Tensor]]:
+def read_weights(folder: Path, names: Sequence[str], kind: str) -> tuple[Path, dict[str, Tensor]]:
     """Path and tensors of the first of `names` in the folder; ValueError where there is none, or it cannot be read or is not of `kind`."""
     path = next((folder / name for name in names if (folder / name).is_file()), None)
     if path is None:
@@ -447,7 +448,8 @@ def _fold_guidance(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     return folded
 
 
-def _shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:
+def native_shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:
+    """Shapes of a native module's weights by name, also of those that have no tensor yet."""
     shapes = shapes_of(module.state_dict())
     for name, layer in module.named_modules():
         # under dynamic VRAM these layers have no tensors before their file is read

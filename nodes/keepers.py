@@ -22,7 +22,7 @@ from ..itsound_core.scoring import Scores
 from ..itsound_core.spectrogram import AUFFUSION
 from . import checks
 from .audio import play, sound
-from .guider import JointGuider
+from .guider import PIXELS_PER_LATENT, JointGuider
 from .loaders import Vocoder
 from .scoring import Scorer, prompts_for, score
 
@@ -316,7 +316,7 @@ def _check(guider: comfy.samplers.CFGGuider, canvas: Tensor, latent_image: dict)
         raise ValueError(f"{NODE}: latent_image has a mask, which a search cannot follow. Sample a batch with it, and use KeepBest.")
     if len(canvas) != 1:
         raise ValueError(f"{NODE}: latent_image is a batch of {len(canvas)}; give one canvas, and say in candidates how many to try.")
-    height = canvas.shape[-2] * 8
+    height = canvas.shape[-2] * PIXELS_PER_LATENT
     if height != AUFFUSION.n_mels:
         raise ValueError(
             f"{NODE}: latent_image decodes to {height} rows; a spectrogram has {AUFFUSION.n_mels}. Use EmptySpectrogramLatent."
