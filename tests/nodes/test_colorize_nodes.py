@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import logging
+import os
 import sys
 
 import pytest
@@ -35,7 +36,7 @@ from itsound_core.colorize import split_gray  # noqa: E402
 from itsound_core.sampling import ddim_step, guided  # noqa: E402
 
 WIDTH = 64
-TEXT = dict(positive=conditioning(1), negative=conditioning(2))
+TEXT = dict(positive=conditioning(1, pooled_output=None), negative=conditioning(2, pooled_output=None))  # as CLIPTextEncode writes it
 SETTINGS = dict(seed=3, steps=5, cfg=3.0, start_step=1, sampler_name="ddim", scheduler="ddim_uniform")
 
 
@@ -182,6 +183,8 @@ def test_every_way_keeps_the_gray_of_each_picture_of_a_batch_and_gives_it_colour
 
 
 def test_a_coloured_png_saved_and_loaded_by_comfyui_sounds_as_the_gray_one(nodes, pack, quarter, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(os.environ["COMFYUI_PATH"])  # before this repository, whose nodes/ may be known by that name
+    monkeypatch.delitem(sys.modules, "nodes", raising=False)
     core = importlib.import_module("nodes")
     audio = importlib.import_module(pack.__name__ + ".nodes.audio")
     monkeypatch.setattr(folder_paths, "output_directory", str(tmp_path))
