@@ -5,20 +5,19 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from transformers import ClapModel, ClapProcessor, CLIPModel, CLIPProcessor
 
 from .resampling import resample
+
+if TYPE_CHECKING:
+    from transformers import ClapModel, ClapProcessor, CLIPModel, CLIPProcessor
 
 CONFIG_FILE = "config.json"
 CROP_STRIDES = 8
 """Square crops of a wide picture are H / 8 apart."""
-
-Model = TypeVar("Model", CLIPModel, ClapModel)
-Processor = TypeVar("Processor", CLIPProcessor, ClapProcessor)
 
 
 @dataclass(frozen=True)
@@ -59,6 +58,8 @@ class PictureScorer(nn.Module):
     @classmethod
     def load(cls, folder: Path) -> PictureScorer:
         """A local transformers folder. Raises ValueError naming what is wrong with it and what to do."""
+        from transformers import CLIPModel, CLIPProcessor  # here, because it takes a second that ComfyUI's start should not
+
         return cls(*_load(folder, "clip", CLIPModel, CLIPProcessor))
 
     def forward(self, picture: Tensor, prompts: list[str]) -> Tensor:
@@ -82,6 +83,8 @@ class SoundScorer(nn.Module):
     @classmethod
     def load(cls, folder: Path) -> SoundScorer:
         """A local transformers folder. Raises ValueError naming what is wrong with it and what to do."""
+        from transformers import ClapModel, ClapProcessor
+
         return cls(*_load(folder, "clap", ClapModel, ClapProcessor))
 
     def forward(self, waveform: Tensor, rate: int, prompts: list[str]) -> Tensor:
@@ -118,7 +121,8 @@ def fixed_windows(waveform: Tensor, length: int) -> list[Tensor]:
     return [waveform[round(i * extra / (count - 1)) :][:length] for i in range(count)]
 
 
-def _load(folder: Path, kind: str, model_class: type[Model], processor_class: type[Processor]) -> tuple[Model, Processor]:
+def _load(folder: Path, kind: str, model_class: Any, processor_class: Any) -> tuple[Any, Any]:
+    """Model in float32 and processor of transformers' two classes."""
     name = kind.upper()
     remedy = f"Copy a {name} model's whole folder, as transformers saves it: {CONFIG_FILE}, weights, tokenizer and preprocessor."
     config: dict[str, Any] = {}
