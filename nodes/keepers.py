@@ -202,11 +202,15 @@ class Search:
     sampler_name: str
     batch_size: int
     plan: Plan
+    done: int = 0
+    """Steps of single samples that were taken."""
+
+    def __post_init__(self) -> None:
+        self.progress = comfy.utils.ProgressBar(self.plan.cost)
+        self.everyone = [Candidate(self.seed + i) for i in range(self.plan.candidates)]
 
     def run(self) -> list[Candidate]:
         """The keepers, best first. Cancelled after some are finished, those; before, the interrupt goes on."""
-        self.progress, self.done = comfy.utils.ProgressBar(self.plan.cost), 0
-        self.everyone = [Candidate(self.seed + i) for i in range(self.plan.candidates)]
         alive = self.everyone
         for rung in self.plan.rungs:
             for batch in self._batches(alive):
@@ -223,9 +227,7 @@ class Search:
         finished: list[Candidate] = []
         try:
             # alone, a sampler with noise of its own draws what it would for this seed
-            for batch in [[one] for one in alive] if self.plan.rerun else self._batches(alive):
-                if self.plan.rerun:
-                    batch = [Candidate(one.seed) for one in batch]
+            for batch in [[Candidate(one.seed)] for one in alive] if self.plan.rerun else self._batches(alive):
                 self._advance(batch, self.plan.steps)
                 self._judge(batch)
                 finished += batch
@@ -297,8 +299,7 @@ def scores_of(found: list[Candidate], image_prompt: str, audio_prompt: str) -> S
 
 
 def _order(found: list[Candidate]) -> list[int]:
-    scores = scores_of(found, "", "")
-    return top_shares(scores.picture, scores.sound)
+    return top_shares(*(torch.tensor([getattr(one, name) for one in found]) for name in ("picture_score", "sound_score")))
 
 
 def _first_telling_step(guider: comfy.samplers.CFGGuider, sigmas: Tensor) -> int:
