@@ -20,6 +20,11 @@ CATEGORY = "Images that Sound/sampling"
 LATENT_CHANNELS = 4
 
 
+def latent_columns(seconds: float, even: int = 2) -> int:
+    """Columns of a canvas in latents that holds so many seconds, a multiple of `even`: the UNets halve it."""
+    return even * math.ceil(AUFFUSION.frames(seconds) / (even * PIXELS_PER_LATENT))
+
+
 def _cfg_input(name: str, prompt: str) -> io.Float.Input:
     tooltip = f"Guidance scale of the {prompt}: how strictly it is followed. 7.5 to 10 in the paper."
     return io.Float.Input(name, default=10.0, min=0.0, max=100.0, step=0.1, round=0.01, tooltip=tooltip)
@@ -122,8 +127,7 @@ class EmptySpectrogramLatent(io.ComfyNode):
 
     @classmethod
     def execute(cls, seconds: float, batch_size: int, view: str = "none") -> io.NodeOutput:
-        even = 2 if VIEWS[view] is IDENTITY else 4  # a square is half as wide, and even too
-        columns = even * math.ceil(AUFFUSION.frames(seconds) / (even * PIXELS_PER_LATENT))
+        columns = latent_columns(seconds, even=2 if VIEWS[view] is IDENTITY else 4)  # a square is half as wide, and even too
         shape = (batch_size, LATENT_CHANNELS, AUFFUSION.n_mels // PIXELS_PER_LATENT, columns)
         samples = VIEWS[view].inverse_view(torch.zeros(shape, device=comfy.model_management.intermediate_device()))
         return io.NodeOutput({"samples": samples, "downscale_ratio_spacial": PIXELS_PER_LATENT})

@@ -32,6 +32,7 @@ from ..itsound_core.spectrogram import AUFFUSION
 from .color_sampling import RGB
 from .deepfloyd_folder import DeepFloydIF
 from .guider import ADDITIONAL_MODELS_KEY, PIXELS_PER_LATENT
+from .sampling import latent_columns
 
 NODE = "SDSBaseline"
 CHECKPOINTS = "sds"
@@ -149,7 +150,7 @@ class SDSBaseline(io.ComfyNode):
         seconds: float = 10.24,
         hidden: int = 256,
     ) -> io.NodeOutput:
-        columns = 2 * PIXELS_PER_LATENT * round(seconds * AUFFUSION.sample_rate / AUFFUSION.hop_length / (2 * PIXELS_PER_LATENT))
+        columns = PIXELS_PER_LATENT * latent_columns(seconds)
         settings = {"columns": columns, "hidden": hidden, "warm_start": warm_start, "lambda_sds": lambda_sds, "image_cfg": image_cfg}
         settings |= {"audio_cfg": audio_cfg, "crops": crops, "learning_rate": learning_rate, "seed": seed}
         settings |= {
