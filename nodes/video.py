@@ -84,6 +84,7 @@ class PlayheadVideo(io.ComfyNode):
                     "line_color",
                     default=LINE_COLOUR_NAME,
                     optional=True,
+                    advanced=True,
                     tooltip="Colour of the line and of the captions' headings.",
                 ),
                 io.Combo.Input(
@@ -91,6 +92,7 @@ class PlayheadVideo(io.ComfyNode):
                     options=list(AUDIO_CODECS),
                     default=AUDIO_CODECS[0],
                     optional=True,
+                    advanced=True,
                     tooltip="aac plays everywhere and changes the spectrogram by about 0.1 dB. flac keeps every sample, at 24 bits; "
                     "browsers and ComfyUI play it, some phones and sites do not.",
                 ),
