@@ -6,6 +6,7 @@ from pathlib import Path
 
 import folder_paths
 from comfy_api.latest import io, ui
+from torch import Tensor
 
 from ..itsound_core.media import encode_flac, encode_png
 from . import checks
@@ -47,24 +48,36 @@ class SaveImageThatSounds(io.ComfyNode):
         if not filename_prefix.strip(" ./\\"):
             raise ValueError(f"{NODE}: filename_prefix is {filename_prefix!r}; give the files a name, such as images-that-sound/bells.")
 
-        graph, seen, heard = workflow_tags(cls.hidden), provenance(cls.hidden, ("image",)), provenance(cls.hidden, ("audio",))
-        texts = {name.capitalize(): text for name, text in seen.tags().items()} | graph  # PNG's own keywords are Title, Comment, Software
-        files = [
-            (encode_png(picture, texts, seen.xmp()), encode_flac(sound, rate, heard.tags() | graph))
-            for picture, sound in zip(pictures, samples, strict=True)
-        ]
-        height, width = pictures.shape[1:3]
-        folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(
-            filename_prefix, folder_paths.get_output_directory(), width, height
-        )
-        saved: dict[str, list[ui.SavedResult]] = {"images": [], "audio": []}
-        for index, pair in enumerate(files):
-            # The underscore after the number is what lets every version of ComfyUI count on from it.
-            stem = f"{name.replace('%batch_num%', str(index))}_{counter + index:05}_"
-            for kind, suffix, data in zip(saved, ("png", "flac"), pair, strict=True):
-                Path(folder, f"{stem}.{suffix}").write_bytes(data)
-                saved[kind].append(ui.SavedResult(f"{stem}.{suffix}", subfolder, io.FolderType.output))
-        return io.NodeOutput(ui=saved)
+        pairs = save_pairs(pictures, samples, rate, cls.hidden, filename_prefix, io.FolderType.output)
+        return io.NodeOutput(ui={"images": [picture for picture, _ in pairs], "audio": [sound for _, sound in pairs]})
+
+
+def save_pairs(
+    pictures: Tensor, samples: Tensor, rate: int, hidden: io.HiddenHolder | None, prefix: str, place: io.FolderType
+) -> list[tuple[ui.SavedResult, ui.SavedResult]]:
+    """Write pictures (B, H, W, C) in 0..1 as PNG and samples (B, 1 or 2, T) as FLAC, in pairs of one name, into ComfyUI's output or temp.
+
+    Both carry the workflow and the provenance of what reaches the node by its inputs `image` and `audio`. Everything is encoded before
+    anything is written. A prefix that leads out of the folder is an error.
+    """
+    graph, seen, heard = workflow_tags(hidden), provenance(hidden, ("image",)), provenance(hidden, ("audio",))
+    texts = {name.capitalize(): text for name, text in seen.tags().items()} | graph  # PNG's own keywords are Title, Comment, Software
+    files = [
+        (encode_png(picture, texts, seen.xmp()), encode_flac(sound, rate, heard.tags() | graph))
+        for picture, sound in zip(pictures, samples, strict=True)
+    ]
+    root = folder_paths.get_output_directory() if place == io.FolderType.output else folder_paths.get_temp_directory()
+    height, width = pictures.shape[1:3]
+    folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(prefix, root, width, height)
+    pairs = []
+    for index, pair in enumerate(files):
+        # The underscore after the number is what lets every version of ComfyUI count on from it.
+        stem = f"{name.replace('%batch_num%', str(index))}_{counter + index:05}_"
+        names = f"{stem}.png", f"{stem}.flac"
+        for file, data in zip(names, pair, strict=True):
+            Path(folder, file).write_bytes(data)
+        pairs.append(tuple(ui.SavedResult(file, subfolder, place) for file in names))
+    return pairs
 
 
 NODES = [SaveImageThatSounds]
