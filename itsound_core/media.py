@@ -85,7 +85,7 @@ def encode_mp4(
 
         def mux(packets: Iterable[av.Packet]) -> None:
             for packet in packets:
-                packet.duration = min(TICKS, int(end * fps * TICKS) - packet.pts)
+                packet.duration = max(1, min(TICKS, int(end * fps * TICKS) - packet.pts))
                 container.mux(packet)
 
         for index, pixels in enumerate(itertools.chain([first], frames)):

@@ -168,6 +168,7 @@ def test_the_file_says_that_it_is_ai_generated_and_from_what(nodes, save):
     with av.open(path) as container:
         assert container.metadata["title"] == "a castle / bell ringing"
         assert container.metadata["comment"] == "AI-generated image that sounds. Image prompt: a castle. Audio prompt: bell ringing"
+        assert container.metadata["digital_source_type"].endswith("/trainedAlgorithmicMedia")
         assert container.metadata["prompt"] == '{"1": "graph"}', "Save Video's own metadata must survive"
 
 
