@@ -137,8 +137,8 @@ class Graph:
         """Node and output that an input's value links to."""
         return (value[0], value[1]) if isinstance(value, list) and len(value) == 2 and value[0] in self.prompt else None
 
-    def upstream(self, value: Any, past_negative: bool = True) -> Iterator[tuple[str, int]]:
-        """Every (node, output) that an input's value depends on; on request none that does so only through a negative prompt."""
+    def upstream(self, value: Any, negatives: bool = True) -> Iterator[tuple[str, int]]:
+        """Every (node, output) that an input's value depends on; without `negatives`, none that does so only through a negative prompt."""
         ahead, seen = [self.link(value)], set()
         while ahead:
             link = ahead.pop(0)
@@ -146,7 +146,7 @@ class Graph:
                 continue
             seen.add(link)
             yield link
-            ahead += [self.link(value) for name, value in self._inputs(link[0]).items() if past_negative or not name.endswith("negative")]
+            ahead += [self.link(value) for name, value in self._inputs(link[0]).items() if negatives or not name.endswith("negative")]
 
     def generates(self, node: str) -> bool:
         """Whether a node makes latents or media with a denoising model, or has a service make them."""
@@ -174,7 +174,7 @@ class Graph:
         if isinstance(value, str):
             return [value.strip()]
         texts = []
-        for origin, output in self.upstream(value, past_negative=False):
+        for origin, output in self.upstream(value, negatives=False):
             inputs, types = self._inputs(origin), self._input_types(origin)
             if self.prompt[origin]["class_type"] == "PaperPrompts" and inputs["pair"] in PAIRS:
                 texts.append(PAIRS[inputs["pair"]][output])
@@ -184,12 +184,12 @@ class Graph:
     def seeds(self, nodes: set[str]) -> list[int]:
         """Seeds of some nodes, typed in or linked from a primitive."""
         found = []
-        for node in self.prompt:
+        for node in (node for node in self.prompt if node in nodes):
             for name in ("seed", "noise_seed"):
                 value = self._inputs(node).get(name)
                 while link := self.link(value):
                     value = self._inputs(link[0]).get("value")
-                if node in nodes and isinstance(value, int):
+                if isinstance(value, int):
                     found.append(value)
         return list(dict.fromkeys(found))
 
