@@ -64,11 +64,11 @@ function letCanvasPan(element) {
 }
 
 /** Every PlayImage of a graph and its subgraphs, with the names that runs and the front end's own store have for it. */
-function* playImages(graph, path = "") {
-  for (const node of graph.nodes) {
+function* playImages(graph = app.graph, path = "") {
+  for (const node of graph?.nodes ?? []) {
     const executionId = path + node.id;
     if (players.has(node)) {
-      const locatorId = graph === app.rootGraph ? String(node.id) : `${graph.id}:${node.id}`;
+      const locatorId = graph === app.graph ? String(node.id) : `${graph.id}:${node.id}`;
       yield { player: players.get(node), executionId, locatorId };
     }
     if (node.subgraph) yield* playImages(node.subgraph, `${executionId}:`);
@@ -77,9 +77,9 @@ function* playImages(graph, path = "") {
 
 /** After a reload nothing is executed again: the server's history has what was last made by this workflow. */
 async function restore() {
-  const empty = [...playImages(app.rootGraph)].filter(({ player }) => player.isEmpty);
+  const empty = [...playImages()].filter(({ player }) => player.isEmpty);
   if (empty.length === 0) return;
-  const workflowId = app.rootGraph.id;
+  const workflowId = app.graph.id;
   const history = await (await api.fetchApi(`/history?max_items=${HISTORY}`)).json();
   const runs = Object.values(history).filter(({ prompt }) => prompt[3].extra_pnginfo?.workflow?.id === workflowId);
   for (const { player, executionId } of empty) {
@@ -98,7 +98,7 @@ app.registerExtension({
     if (node.comfyClass === NODE) addPlayer(node);
   },
   onNodeOutputsUpdated(outputs) {
-    for (const { player, locatorId } of playImages(app.rootGraph)) {
+    for (const { player, locatorId } of playImages()) {
       if (outputs[locatorId]?.player) player.show(outputs[locatorId]);
     }
   },

@@ -13,7 +13,7 @@ export const VIEWS = {
 export function paint(canvas, bitmap, view) {
   canvas.width = Math.min(bitmap.width, LARGEST_SIDE);
   canvas.height = Math.min(bitmap.height, LARGEST_SIDE);
-  const brush = canvas.getContext("2d");
+  const brush = canvas.getContext("2d", { willReadFrequently: true });
   brush.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
   if (view === "colour") return;
   const pixels = brush.getImageData(0, 0, canvas.width, canvas.height);

@@ -274,12 +274,12 @@ export class Player {
     this.stage.addEventListener("pointerleave", () => (this.pointer.textContent = ""));
   }
 
-  /** Keys that a focused part has a use for stay there; those that the player knows do not reach ComfyUI's shortcuts. */
+  /** What the player knows and what could be typed does not reach ComfyUI's shortcuts; a focused part keeps the keys that it has a use for. */
   #onKey(event) {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     const partsOwn = event.target.matches("input, select") || (event.target.matches("button") && event.key === " ");
     const action = KEYS[event.key.length === 1 ? event.key.toLowerCase() : event.key];
-    if (partsOwn || action) event.stopPropagation();
+    if (partsOwn || action || event.key.length === 1) event.stopPropagation();
     if (partsOwn || !action) return;
     event.preventDefault();
     action(this, event);
