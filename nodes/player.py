@@ -25,7 +25,8 @@ class PlayImage(io.ComfyNode):
             inputs=[
                 io.Image.Input(
                     "image",
-                    tooltip="The picture. 256 rows high it is read as a spectrogram, 100 columns a second; any other is stretched over its sound.",
+                    tooltip="The picture. 256 rows high it is read as a spectrogram, 100 columns a second; any other is stretched over "
+                    "its sound.",
                 ),
                 io.Audio.Input("audio", tooltip="The sound: one for each picture, or one for all of them."),
             ],
@@ -49,7 +50,7 @@ class PlayImage(io.ComfyNode):
         sound_files = ui.PreviewAudio({"waveform": samples, "sample_rate": rate}, cls=cls).values
         shared = {"seconds": seconds, "sample_rate": rate, "picture_seconds": picture_seconds, "is_spectrogram": is_spectrogram}
         items = [{"picture": picture, "sound": sound, **shared} for picture, sound in zip(picture_files, sound_files, strict=True)]
-        # Keys of our own: under "images" and "audio" the front end would add its own previews. From the picture's top row down, as it is seen.
+        # Keys of our own: under "images" and "audio" the front end would add its own previews. Frequencies from the top row down.
         return io.NodeOutput(ui={"player": items, "row_hertz": [band_frequencies().flip(0).round(decimals=1).tolist()]})
 
 

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from itsound_core.spectrogram import AUFFUSION, mel_filters
 from PIL import Image
+
+from itsound_core.spectrogram import AUFFUSION, mel_filters
 
 
 @pytest.fixture(scope="module")
