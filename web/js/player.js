@@ -6,6 +6,8 @@ import { readSettings, writeSettings } from "./settings.js";
 
 /** Width over height between which a picture keeps its own; beyond, it is stretched so that a hand can still point into it. */
 const [NARROWEST, WIDEST] = [1 / 4, 8];
+/** Of a canvas of 10.24 s: kept free for it before the first run. */
+const USUAL_ASPECT = 4;
 /** Seconds by which picture and sound may differ before it is worth a word: two columns of a spectrogram. */
 const SAME_LENGTH = 0.02;
 /** Seconds that an arrow key moves; with Shift, one column of a spectrogram. */
@@ -219,12 +221,12 @@ export class Player {
   }
 
   #build() {
-    this.canvas = make("canvas", { width: 4, height: 1 });
+    this.canvas = make("canvas");
     this.silence = make("div", { className: "its-player-silence" });
     this.line = make("div", { className: "its-player-line" });
     this.stage = make(
       "div",
-      { className: "its-player-stage", role: "slider", tabIndex: 0, ariaLabel: "Playhead", ariaValueMin: "0" },
+      { className: "its-player-stage", style: { width: "100%", aspectRatio: USUAL_ASPECT }, role: "slider", tabIndex: 0, ariaLabel: "Playhead", ariaValueMin: "0" },
       this.canvas,
       this.silence,
       this.line,
