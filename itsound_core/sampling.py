@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 NoisePredictor = Callable[[Tensor, Tensor], Tensor]
-"""(latents (B, C, H, W), timestep ()) -> noise estimate (B, C, H, W)."""
+"""(latents (B, C, H, W), timestep () in host memory) -> noise estimate (B, C, H, W)."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def guided(model: Callable, prompt: Tensor, null_prompt: Tensor, guidance_scale:
             output = model(inputs, timestep, embeddings)
             return output if isinstance(output, Tensor) else output.sample
 
-        batch = len(latents)
+        batch, timestep = len(latents), timestep.to(latents.device, non_blocking=True)
         if guidance_scale == 1.0:
             return estimate(latents, prompt.expand(batch, -1, -1))
         embeddings = torch.cat([null_prompt.expand(batch, -1, -1), prompt.expand(batch, -1, -1)])
@@ -109,7 +109,8 @@ def ddim(
     """
     stride = schedule.training_steps // steps
     for step, timestep in enumerate(schedule.timesteps(steps)):
-        noise = predict_noise(latents, torch.tensor(timestep, device=latents.device))
+        # In host memory, so that `compose` can tell who votes without waiting for the device.
+        noise = predict_noise(latents, torch.tensor(timestep))
         latents, x0 = ddim_step(latents, noise, schedule.alpha(timestep), schedule.alpha(timestep - stride), eta, generator)
         if callback is not None:
             callback(step, x0, latents)
