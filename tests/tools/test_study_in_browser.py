@@ -99,7 +99,7 @@ def begin(page: Any, participant: str) -> None:
 def answer(page: Any, side: int) -> None:
     """Play both videos of a pair, choose one side in all three questions, and go on."""
     for number in (0, 1):
-        tab_to(page, f"figure:nth-child({number + 1}) video")
+        tab_to(page, f".video:nth-of-type({number + 1}) button")
         press(page, "Space")
         page.evaluate(ENDED, number)
     for question in ("looks", "sounds", "fits"):
@@ -147,11 +147,11 @@ def test_a_reload_goes_on_where_it_was_and_an_early_stop_saves_what_there_is(pag
 
 def test_a_pair_is_not_left_before_it_was_heard_and_answered(page: Any) -> None:
     begin(page, "P-3")
-    page.locator("#pair button:not([type])").click()
+    page.locator("#next").click()
     assert page.locator("#pair h1").text_content() == "Pair 1 of 2"
     for question in ("looks", "sounds", "fits"):
         page.locator(f"[name={question}]").first.check()
-    page.locator("#pair button:not([type])").click()
+    page.locator("#next").click()
     assert page.locator("#message").text_content() == "Please play video A to its end first."
 
 

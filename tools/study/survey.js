@@ -111,8 +111,15 @@ function next() {
   open(pair);
 }
 
+// No controls of the browser's own: they would lie over the lower half of so wide a picture.
 videos.forEach((video, side) => {
-  video.addEventListener("play", () => videos[1 - side].pause());
+  const button = video.nextElementSibling;
+  const label = text => (button.textContent = `${text} video ${"AB"[side]}`);
+  const toggle = () => (video.paused ? video.play() : video.pause());
+  button.addEventListener("click", toggle);
+  video.addEventListener("click", toggle);
+  video.addEventListener("play", () => (label("Pause"), videos[1 - side].pause()));
+  video.addEventListener("pause", () => label("Play"));
   video.addEventListener("ended", () => played.add(side));
   video.addEventListener("error", () => say("This browser cannot play the video. Please open the survey in a current Chrome, Edge, Firefox or Safari."));
 });
@@ -121,7 +128,7 @@ pair.addEventListener("submit", event => {
   event.preventDefault();
   const unheard = videos.findIndex((_, side) => !played.has(side));
   if (unheard >= 0) {
-    videos[unheard].focus();
+    videos[unheard].nextElementSibling.focus();
     return say(`Please play video ${"AB"[unheard]} to its end first.`);
   }
   const { id, clips } = shown[answers.length];
