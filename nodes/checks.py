@@ -96,6 +96,15 @@ def waveform(audio: dict | None, node: str) -> tuple[Tensor, int]:
     return samples.float().cpu(), int(rate)
 
 
+def mono_or_stereo(audio: dict | None, node: str) -> tuple[Tensor, int]:
+    """Samples (B, 1 or 2, T) float32 and the sample rate of an AUDIO; more than two channels are mixed to one.
+
+    Raises ValueError as `waveform` does.
+    """
+    samples, rate = waveform(audio, node)
+    return (samples if samples.shape[1] <= 2 else samples.mean(dim=1, keepdim=True)), rate
+
+
 def mono(audio: dict | None, node: str) -> Tensor:
     """Waveform (B, T) float32 at 16 kHz on the CPU of an AUDIO of any rate, channels (their mean) and sample type.
 
