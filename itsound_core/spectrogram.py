@@ -67,11 +67,21 @@ def _mel_to_hz(mel: Tensor) -> Tensor:
     return torch.where(mel < 15.0, 200.0 * mel / 3.0, 1000.0 * torch.exp((mel - 15.0) * (math.log(6.4) / 27.0)))
 
 
+def _band_edges(fmt: SpectrogramFormat) -> Tensor:
+    """(n_mels + 2,) float64 Hz, equally far apart in mel: band k rises from edge k to edge k + 1 and falls to edge k + 2."""
+    limits = _hz_to_mel(torch.tensor([fmt.f_min, fmt.f_max], dtype=torch.float64))
+    return _mel_to_hz(torch.linspace(float(limits[0]), float(limits[1]), fmt.n_mels + 2, dtype=torch.float64))
+
+
+def band_frequencies(fmt: SpectrogramFormat = AUFFUSION) -> Tensor:
+    """Hz at which each mel band is most sensitive, (n_mels,) float64, rising."""
+    return _band_edges(fmt)[1:-1]
+
+
 def mel_filters(fmt: SpectrogramFormat = AUFFUSION, device: torch.device | str = "cpu") -> Tensor:
     """Triangular mel filter bank, Slaney scale and norm, (n_mels, n_fft / 2 + 1), float32."""
     bins = torch.linspace(0.0, fmt.sample_rate / 2, fmt.n_fft // 2 + 1, dtype=torch.float64)
-    limits = _hz_to_mel(torch.tensor([fmt.f_min, fmt.f_max], dtype=torch.float64))
-    edges = _mel_to_hz(torch.linspace(float(limits[0]), float(limits[1]), fmt.n_mels + 2, dtype=torch.float64))
+    edges = _band_edges(fmt)
     ramps = edges[:, None] - bins[None, :]
     widths = edges.diff()[:, None]
     triangles = torch.minimum(-ramps[:-2] / widths[:-1], ramps[2:] / widths[1:]).clamp(min=0.0)
