@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tools import locales
 from tools.quickstart.environment import PACK_NAME, REPO, QuickstartError
 from tools.quickstart.server import Server
 from tools.quickstart.workflow import Prompt
@@ -37,6 +38,14 @@ def test_templates_and_help_pages_are_served(server: Server, object_info: dict[s
         assert server.get_bytes(f"/api/workflow_templates/{PACK_NAME}/{name}.jpg").startswith(b"\xff\xd8")
     for name in (name for name, info in object_info.items() if info["python_module"] == f"custom_nodes.{PACK_NAME}"):
         assert server.get_bytes(f"/extensions/{PACK_NAME}/docs/{name}.md").startswith(b"#")
+
+
+def test_every_menu_that_is_ours_alone_is_translated(server: Server, object_info: dict[str, Any]) -> None:
+    menus = locales.locale(object_info)["main"]["nodeCategories"].keys()
+    told = server.get("/api/i18n")
+    for language in (folder.name for folder in locales.LOCALES.iterdir()):
+        assert menus <= told[language]["nodeCategories"].keys(), language
+        assert told[language]["nodeDefs"].items() >= locales.load(language)["nodeDefs"].items()
 
 
 def test_a_prompt_that_cannot_run_is_refused_by_name(server: Server) -> None:

@@ -1,13 +1,12 @@
 """Every node explains itself: description, tooltips, a help page that covers each input, and texts for translators."""
 
 import asyncio
-import json
 import re
 from pathlib import Path
 
 import pytest
 
-from tools.locales import LOCALE, node_definitions
+from tools import locales
 
 REPO = Path(__file__).resolve().parent.parent.parent
 DOCS = REPO / "web" / "docs"
@@ -60,5 +59,5 @@ def test_no_help_page_is_left_of_a_node_that_is_gone(object_info):
 
 
 def test_translators_start_from_the_texts_of_the_nodes(object_info):
-    """If this fails, run tools/locales.py on a running server."""
-    assert json.loads(LOCALE.read_text(encoding="utf-8")) == node_definitions(object_info)
+    """If this fails, run `python tools/locales.py URL` on a running server, then write what it names into the other languages."""
+    assert locales.load(locales.SOURCE)["nodeDefs"] == locales.node_definitions(object_info)
