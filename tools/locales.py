@@ -16,19 +16,25 @@ from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
-REPO = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from tools.quickstart.environment import PACK_NAME, REPO  # noqa: E402
+
 LOCALES = REPO / "locales"
 GLOSSARY = REPO / "tools" / "glossary.json"
-PACK = "images-that-sound"
 SOURCE = "en"
 
 FACT = re.compile(r"\d+(?:\.\d+)?|'\w+'|\b[\w.]+_\w+|\bmodels/\w+")
 """What a translation must keep as it is: numbers, quoted options, names of files, folders and other nodes' inputs."""
 
 
+def of_pack(object_info: dict[str, dict]) -> dict[str, dict]:
+    """This pack's nodes in an answer of /object_info."""
+    return {node_id: info for node_id, info in object_info.items() if info["python_module"] == f"custom_nodes.{PACK_NAME}"}
+
+
 def locale(object_info: dict[str, dict]) -> dict[str, dict]:
     """The files of a locale, by name, of the pack's nodes in an answer of /object_info; of its menu only what no other node's menu has."""
-    ours = {node_id: info for node_id, info in object_info.items() if info["python_module"] == f"custom_nodes.{PACK}"}
+    ours = of_pack(object_info)
     others = {part for node_id, info in object_info.items() if node_id not in ours for part in info["category"].split("/")}
     categories = {part for info in ours.values() for part in info["category"].split("/")} - others
     return {"nodeDefs": node_definitions(ours), "main": {"nodeCategories": {part: part for part in sorted(categories)}}}
