@@ -24,13 +24,14 @@ def import_comfyui(folder: str, options: Sequence[str]) -> None:
         sys.argv = argv
 
 
-def load_pack(custom_nodes: Path) -> ModuleType:
+def load_pack(custom_nodes: Path, pack: Path = REPO) -> ModuleType:
     """The pack as a package, loaded by path from a folder whose name has a hyphen, as ComfyUI's load_custom_node does.
 
-    `custom_nodes` is an empty folder. Submodules: ``importlib.import_module(pack.__name__ + ".nodes.guider")``.
+    `custom_nodes` is an empty folder; `pack` is what to load, this checkout or another copy. Submodules:
+    ``importlib.import_module(pack.__name__ + ".nodes.guider")``.
     """
     folder = custom_nodes / "images-that-sound"
-    folder.symlink_to(REPO, target_is_directory=True)
+    folder.symlink_to(pack, target_is_directory=True)
     name = str(folder).replace(".", "_x_")
     spec = importlib.util.spec_from_file_location(name, folder / "__init__.py")
     assert spec and spec.loader
