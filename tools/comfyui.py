@@ -1,12 +1,17 @@
-"""ComfyUI and this pack inside one's own process, without a server: for the tests and the benchmarks."""
+"""ComfyUI and this pack for the tests, the benchmarks and the makers of pictures: inside one's own process, or as a server of one's own."""
 
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
+
+from tools.quickstart.server import Server
 
 REPO = Path(__file__).resolve().parent.parent
 
@@ -39,3 +44,12 @@ def load_pack(custom_nodes: Path, pack: Path = REPO) -> ModuleType:
     sys.modules[name] = module
     spec.loader.exec_module(module)
     return module
+
+
+@contextmanager
+def temporary_server() -> Iterator[Server]:
+    """The ComfyUI that COMFYUI_PATH names, on the CPU, with this pack in it; its folders last as long as it runs."""
+    with tempfile.TemporaryDirectory() as folder:
+        base, options = Path(folder), ("--cpu", "--disable-api-nodes")
+        with Server(Path(sys.executable), Path(os.environ["COMFYUI_PATH"]), base, base / "output", options=options) as server:
+            yield server

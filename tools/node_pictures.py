@@ -10,10 +10,8 @@ ones, so that the pictures are the same wherever they are drawn.
 from __future__ import annotations
 
 import io
-import os
 import shutil
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,7 @@ from PIL import Image
 from playwright.sync_api import sync_playwright
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from tools.comfyui import temporary_server  # noqa: E402
 from tools.locales import of_pack  # noqa: E402
 from tools.quickstart.environment import REPO  # noqa: E402
 from tools.quickstart.server import Server  # noqa: E402
@@ -87,15 +86,12 @@ def draw_all(server: Server, wanted: list[str]) -> None:
 
 
 def main() -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        base = Path(folder)
+    with temporary_server() as server:
         for name in DEEPFLOYD:
-            index = base / "models" / "diffusers" / name / "model_index.json"
+            index = server.base / "models" / "diffusers" / name / "model_index.json"
             index.parent.mkdir(parents=True)
             index.write_text("{}", encoding="utf-8")
-        options = ("--cpu", "--disable-api-nodes")
-        with Server(Path(sys.executable), Path(os.environ["COMFYUI_PATH"]), base, base / "output", options=options) as server:
-            draw_all(server, sys.argv[1:])
+        draw_all(server, sys.argv[1:])
 
 
 if __name__ == "__main__":
