@@ -1,20 +1,19 @@
 """Write into each page of web/docs what the schemas and templates know: kinds and ranges of inputs, the picture, templates to try.
 
-    python tools/help_pages.py http://127.0.0.1:8188    # a running ComfyUI that has this pack
+    COMFYUI_PATH=... python tools/help_pages.py
 
 A page needs a title, `## Inputs` with a table of two or three columns, and whatever its author has to say; the rest of it is left alone.
 """
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 from pathlib import Path
 from typing import Any
-from urllib.request import urlopen
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from tools.comfyui import temporary_server  # noqa: E402
 from tools.locales import of_pack  # noqa: E402
 from tools.quickstart import workflow  # noqa: E402
 from tools.quickstart.environment import REPO  # noqa: E402
@@ -37,16 +36,15 @@ def kind(spec: list[Any], optional: bool) -> str:
     """What an input takes: a socket's type, or a widget's default and range."""
     name: Any = spec[0]
     options: dict[str, Any] = spec[1]  # every input of ours has a tooltip
-    default = options.get("default")
     if name in ("INT", "FLOAT"):
-        low, high = options["min"], options["max"]
-        return f"{default:g} ({low:g} or more)" if high > OPEN_ENDED else f"{default:g} ({low:g} to {high:g})"
+        usual, low, high = (f"{options[bound]:.10g}" for bound in ("default", "min", "max"))
+        return f"{usual} ({low} or more)" if options["max"] > OPEN_ENDED else f"{usual} ({low} to {high})"
     if name == "BOOLEAN":
-        return "on" if default else "off"
+        return "on" if options["default"] else "off"
     if name == "STRING":
         return "text"
     if name == "COMBO" or isinstance(name, list):
-        return f"`{default}`" if default else "choice"
+        return f"`{options['default']}`" if options.get("default") else "choice"
     return " or ".join(name.split(",")) + (", optional" if optional else "")
 
 
@@ -75,8 +73,8 @@ def filled(page: str, node_id: str, info: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    with urlopen(f"{sys.argv[1].rstrip('/')}/object_info") as answer:
-        ours = of_pack(json.load(answer))
+    with temporary_server() as server:
+        ours = of_pack(server.get("/object_info"))
     for node_id, info in ours.items():
         path = PAGES / f"{node_id}.md"
         path.write_text(filled(path.read_text(encoding="utf-8"), node_id, info), encoding="utf-8")

@@ -1,7 +1,7 @@
 """The texts of the nodes for translators, and what each translation still lacks.
 
-    python tools/locales.py http://127.0.0.1:8188    # write locales/en out of a running ComfyUI that has this pack, then check the others
-    python tools/locales.py                          # check only; ends with 1 where a translation lacks something
+    COMFYUI_PATH=... python tools/locales.py --write    # write locales/en out of the nodes in that ComfyUI, then check the others
+    python tools/locales.py                             # check only; ends with 1 where a translation lacks something
 
 A translation has the keys of English, a text for each, every number and path of the English one, and the terms of tools/glossary.json,
 which are those of ComfyUI's own translation. ComfyUI does not translate a combo's options, so texts name them in English.
@@ -14,9 +14,9 @@ import re
 import sys
 from pathlib import Path
 from typing import Any
-from urllib.request import urlopen
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from tools.comfyui import temporary_server  # noqa: E402
 from tools.quickstart.environment import PACK_NAME, REPO  # noqa: E402
 
 LOCALES = REPO / "locales"
@@ -120,9 +120,9 @@ def translations() -> dict[str, list[str]]:
 
 
 def main() -> None:
-    if len(sys.argv) > 1:
-        with urlopen(f"{sys.argv[1].rstrip('/')}/object_info") as answer:
-            save(locale(json.load(answer)), SOURCE)
+    if sys.argv[1:] == ["--write"]:
+        with temporary_server() as server:
+            save(locale(server.get("/object_info")), SOURCE)
     faults = [f"{language}: {fault}" for language, told in translations().items() for fault in told]
     sys.exit("\n".join(faults) if faults else 0)
 

@@ -56,14 +56,14 @@ def test_every_node_has_a_help_page_that_covers_each_input_in_order(object_info)
 
 
 def test_every_help_page_tells_kinds_and_ranges_as_the_schema_has_them(object_info):
-    """If this fails, run `python tools/help_pages.py URL` on a running server."""
+    """If this fails, run `python tools/help_pages.py`."""
     for node_id, info in object_info.items():
         table = (DOCS / f"{node_id}.md").read_text(encoding="utf-8").split("## Inputs")[1].split("## Outputs")[0]
         assert dict(re.findall(r"^\| (\w+) \| ([^|]*) \|", table, re.MULTILINE)[1:]) == help_pages.kinds(info), node_id
 
 
 def test_every_help_page_shows_its_node_gives_a_tip_and_names_templates_that_use_it(object_info):
-    """If this fails, run `python tools/node_pictures.py` and `python tools/help_pages.py URL`."""
+    """If this fails, run `python tools/node_pictures.py` and `python tools/help_pages.py`."""
     for node_id, info in object_info.items():
         page = (DOCS / f"{node_id}.md").read_text(encoding="utf-8")
         assert f"\n![{info['display_name']}](img/{node_id}.jpg)\n" in page.split("## Inputs")[0], node_id
@@ -86,5 +86,5 @@ def test_no_help_page_is_left_of_a_node_that_is_gone(object_info):
 
 
 def test_translators_start_from_the_texts_of_the_nodes(object_info):
-    """If this fails, run `python tools/locales.py URL` on a running server, then write what it names into the other languages."""
+    """If this fails, run `python tools/locales.py --write`, and write what it names into the other languages."""
     assert locales.load(locales.SOURCE)["nodeDefs"] == locales.node_definitions(object_info)
