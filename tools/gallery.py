@@ -1,6 +1,7 @@
 """Make the pictures by which the pack introduces itself: docs/gallery.jpg, docs/banner.jpg and docs/icon.png.
 
-    COMFYUI_PATH=... python tools/gallery.py
+    COMFYUI_PATH=... python tools/gallery.py    # samples into output/gallery, then draws
+    python tools/gallery.py --draw              # draws from there again
 
 The gallery is the first template as it ships, on the embedded models, with the first eight pairs of the presets' fixed lists of prompts and
 the seeds 1, 2, ... in turn: none is picked. Banner and icon are made of its first two. Some five minutes on two CPU cores.
@@ -8,6 +9,7 @@ the seeds 1, 2, ... in turn: none is picked. Banner and icon are made of its fir
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -20,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from itsound_core.colormap import apply_colormap, renormalize  # noqa: E402
 from itsound_core.contact_sheet import contact_sheet  # noqa: E402
 from itsound_core.presets import EMBEDDED_AUDIO_PROMPTS, EMBEDDED_IMAGE_PROMPTS, PromptPair  # noqa: E402
+from itsound_core.views import VIEWS  # noqa: E402
 from tools.comfyui import temporary_server  # noqa: E402
 from tools.quickstart import workflow  # noqa: E402
 from tools.quickstart.environment import REPO  # noqa: E402
@@ -32,12 +35,13 @@ COLUMNS, CELL_WIDTH = 2, 512
 BANNER = (1260, 540)
 """Pixels, 21 to 9."""
 ICON = 256
-"""Pixels a side: a square of a canvas as high as it is. The registry takes up to 400."""
-ICON_COLORS = 64
+"""Pixels a side. The registry takes up to 400."""
+ICON_COLORS = 32
+SAMPLES = REPO / "output" / "gallery"
 
 
-def sample(server: Server, pair: PromptPair, seed: int) -> Tensor:
-    """The gray picture (256, 1024) in 0..1 that the template makes of a pair; only what leads to the picture is run."""
+def sample(server: Server, pair: PromptPair, seed: int) -> Path:
+    """The gray picture that the template makes of a pair, saved; only what leads to it is run."""
     object_info = server.get("/object_info")
     prompt = workflow.to_prompt(workflow.load(TEMPLATE), object_info)
     workflow.node_of(prompt, "MultimodalKSampler")["seed"] = seed
@@ -49,8 +53,12 @@ def sample(server: Server, pair: PromptPair, seed: int) -> Tensor:
     prompt["saved"] = {"class_type": "SaveImage", "inputs": {"images": [decoded, 0], "filename_prefix": f"seed-{seed}"}}
     for _ in server.run(prompt):
         pass
-    pixels = np.asarray(Image.open(server.output / f"seed-{seed}_00001_.png"), dtype=np.float32) / 255
-    return torch.from_numpy(pixels).mean(-1)
+    return server.output / f"seed-{seed}_00001_.png"
+
+
+def gray(path: Path) -> Tensor:
+    """A saved picture, (256, 1024) in 0..1."""
+    return torch.from_numpy(np.asarray(Image.open(path), dtype=np.float32) / 255).mean(-1)
 
 
 def colored(picture: Tensor, colormap: str) -> Image.Image:
@@ -63,8 +71,8 @@ def banner(first: Tensor, second: Tensor) -> Image.Image:
     """Two pictures one above the other, each in colours of its own, with the pack's name between them."""
     picture = Image.new("RGB", BANNER)
     half = (BANNER[0], BANNER[1] // 2)
-    for top, (gray, colormap) in zip((0, half[1]), ((first, "fire"), (second, "ice")), strict=True):
-        strip = colored(gray, colormap).resize((half[0], half[0] * gray.shape[0] // gray.shape[1]), Image.Resampling.LANCZOS)
+    for top, canvas, colormap in ((0, first, "magma"), (half[1], second, "viridis")):
+        strip = colored(canvas, colormap).resize((half[0], half[0] * canvas.shape[0] // canvas.shape[1]), Image.Resampling.LANCZOS)
         above = (strip.height - half[1]) // 2
         picture.paste(strip.crop((0, above, half[0], above + half[1])), (0, top))
     draw = ImageDraw.Draw(picture)
@@ -74,17 +82,21 @@ def banner(first: Tensor, second: Tensor) -> Image.Image:
 
 
 def icon(picture: Tensor) -> Image.Image:
-    """The middle of a picture, in few enough colours for a small file."""
-    left = (picture.shape[1] - ICON) // 2
-    return colored(picture[:, left : left + ICON], "fire").quantize(ICON_COLORS)
+    """A picture as a square of two rows, in few enough colours for a small file."""
+    square = VIEWS["two-row square"].inverse_view(picture)
+    return colored(square, "magma").resize((ICON, ICON), Image.Resampling.LANCZOS).quantize(ICON_COLORS)
 
 
 def main() -> None:
-    with temporary_server() as server:
-        pictures = [sample(server, pair, seed) for seed, pair in enumerate(PAIRS, start=1)]
+    if sys.argv[1:] != ["--draw"]:
+        SAMPLES.mkdir(parents=True, exist_ok=True)
+        with temporary_server() as server:
+            for seed, pair in enumerate(PAIRS, start=1):
+                shutil.copy(sample(server, pair, seed), SAMPLES / f"{seed}.png")
+    pictures = [gray(SAMPLES / f"{seed}.png") for seed in range(1, len(PAIRS) + 1)]
     captions = [f'"{pair.image}" / "{pair.audio}", seed {seed}' for seed, pair in enumerate(PAIRS, start=1)]
     contact_sheet(torch.stack(pictures), captions, columns=COLUMNS, cell_width=CELL_WIDTH).save(DOCS / "gallery.jpg", quality=80)
-    banner(*pictures[:2]).save(DOCS / "banner.jpg", quality=80)
+    banner(*pictures[:2]).save(DOCS / "banner.jpg", quality=75, optimize=True)
     icon(pictures[0]).save(DOCS / "icon.png", optimize=True)
 
 
