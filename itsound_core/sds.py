@@ -90,23 +90,26 @@ class Distillation:
         self.generator = torch.Generator().manual_seed(seed)
         self.iteration = 0
 
-    def step(self) -> list[Tensor]:
-        """One update of the canvas; the mean square of (eps - noise) of each critic that has a say, in their order.
+    def step(self) -> list[Tensor | None]:
+        """One update of the canvas; the mean square of (eps - noise) of each critic, None of one that has no say yet.
 
         Raises ValueError where none has.
         """
-        voters = [critic for critic in self.critics if self.iteration >= critic.start and critic.weight > 0]
-        if not voters:
-            raise ValueError(f"No critic has a say at iteration {self.iteration}.")
         picture = self.canvas()
         seen: dict[Sight, Tensor] = {}
-        losses, residuals = [], []
-        for critic in voters:
+        losses: list[Tensor] = []
+        residuals: list[Tensor | None] = []
+        for critic in self.critics:
+            if self.iteration < critic.start or critic.weight == 0:
+                residuals.append(None)
+                continue
             if critic.sight not in seen:
                 seen[critic.sight] = critic.sight(picture, self.generator)
             loss, residual = surrogate(critic, seen[critic.sight], self.generator)
             losses.append(loss)
             residuals.append(residual)
+        if not losses:
+            raise ValueError(f"No critic has a say at iteration {self.iteration}.")
         self.optimizer.zero_grad(set_to_none=True)
         torch.stack(losses).sum().backward()
         self.optimizer.step()

@@ -5,12 +5,10 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-import logging
-import os
-import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
-from pathlib import Path
+from itertools import chain
 from typing import Any
 
 import comfy.model_management
@@ -18,29 +16,24 @@ import comfy.model_patcher
 import comfy.model_sampling
 import comfy.samplers
 import comfy.sd
-import comfy.utils
-import folder_paths
 import torch
 from comfy_api.latest import io
-from PIL import Image
 from torch import Tensor, nn
 
 from ..itsound_core import deepfloyd
 from ..itsound_core.canvas import FourierCanvas
 from ..itsound_core.sds import Critic, Distillation, Sight, latents_by, square_crops
 from ..itsound_core.spectrogram import AUFFUSION
+from . import checks, sds_run
 from .color_sampling import RGB
 from .deepfloyd_folder import DeepFloydIF
 from .guider import ADDITIONAL_MODELS_KEY, PIXELS_PER_LATENT
+from .progress_text import tell
 from .sampling import latent_columns
 
 NODE = "SDSBaseline"
-CHECKPOINTS = "sds"
-SAVE_EVERY, SHOW_EVERY = 300.0, 2.0  # seconds
 CROP_SIZE = 64
 """Pixels a side of what a pixel-space model sees of a square of the canvas (paper A.1)."""
-
-logger = logging.getLogger(__name__)
 
 Predict = Callable[[Tensor, Tensor], Tensor]
 """(noisy x0 + sigma noise (B, C, h, w), sigma (B,)) -> guided x0 estimate."""
@@ -108,8 +101,8 @@ class SDSBaseline(io.ComfyNode):
                 io.String.Input(
                     "checkpoint_name",
                     default="",
-                    tooltip=f"A name under which the run is kept in output/{CHECKPOINTS}, every five minutes and when it is cancelled; the "
-                    "same name with the same settings goes on there. Empty: nothing is kept.",
+                    tooltip=f"A name under which the run is kept in output/{sds_run.FOLDER}, every five minutes and when it is cancelled; "
+                    "the same name with the same settings goes on there. Empty: nothing is kept.",
                 ),
                 io.Float.Input(
                     "seconds", default=10.24, min=0.64, max=60.0, step=0.64, optional=True, advanced=True, tooltip="Length of the sound."
@@ -126,6 +119,7 @@ class SDSBaseline(io.ComfyNode):
                 ),
             ],
             outputs=[io.Image.Output(display_name="image", tooltip="The canvas, a gray spectrogram.")],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
@@ -153,13 +147,18 @@ class SDSBaseline(io.ComfyNode):
         columns = PIXELS_PER_LATENT * latent_columns(seconds)
         settings = {"columns": columns, "hidden": hidden, "warm_start": warm_start, "lambda_sds": lambda_sds, "image_cfg": image_cfg}
         settings |= {"audio_cfg": audio_cfg, "crops": crops, "learning_rate": learning_rate, "seed": seed}
-        settings |= {
-            "prompts": _digest(
-                [text for condition in (audio_positive, audio_negative, image_positive, image_negative) for text, _ in condition]
-            )
-        }
-        checkpoint = Checkpoint(checkpoint_name, settings) if checkpoint_name.strip() else None
-        _check(audio_model, image_model, vae)
+        audio_text = {"audio_positive": audio_positive, "audio_negative": audio_negative}
+        image_text = {"image_positive": image_positive, "image_negative": image_negative}
+        settings["prompts"] = _digest([*audio_text.values(), *image_text.values()])
+        _check_numbers(iterations, warm_start, crops)
+        _check_models(audio_model, image_model, vae, columns)
+        checks.text(NODE, "audio_model", audio_text, checks.text_width(audio_model))
+        if isinstance(image_model, DeepFloydIF):
+            image_model.check_text(NODE, "image_model", image_text)
+        else:
+            checks.text(NODE, "image_model", image_text, checks.text_width(image_model))
+        checkpoint = sds_run.Checkpoint(NODE, checkpoint_name, settings) if checkpoint_name.strip() else None
+        state = checkpoint.load(iterations) if checkpoint else None
 
         device = audio_model.load_device
         audio_shape = (1, 4, AUFFUSION.n_mels // PIXELS_PER_LATENT, columns // PIXELS_PER_LATENT)
@@ -175,12 +174,12 @@ class SDSBaseline(io.ComfyNode):
                 assert predict_image is not None
                 sight = square_crops(crops, CROP_SIZE) if _in_pixels(image_model) else latents
                 image = _critic(image_model, predict_image, sight)
-            critics = [
-                Critic(image.predict_noise, image.alphas_cumprod, image.sight, lambda_sds, warm_start),
-                _critic(audio_model, predict_audio, latents),
-            ]
+            critics = [replace(image, weight=lambda_sds, start=warm_start), _critic(audio_model, predict_audio, latents)]
             with torch.inference_mode(False), torch.enable_grad():
-                return Run(Distillation(canvas, critics, learning_rate, seed), iterations, checkpoint).finish()
+                distillation = Distillation(canvas, critics, learning_rate, seed)
+                if state is not None:
+                    distillation.load_state_dict(state)
+                return sds_run.Run(NODE, distillation, ("picture", "sound"), checkpoint, partial(tell, cls.hidden)).finish(iterations)
 
         audio_guider = _guider(audio_model, audio_positive, audio_negative, audio_cfg)
         if isinstance(image_model, DeepFloydIF):
@@ -198,6 +197,7 @@ class SDSBaseline(io.ComfyNode):
                 image_shape,
                 lambda predict_image: _with_predictor(audio_guider, audio_shape, partial(distill, predict_image)),
             )
+        tell(cls.hidden, f"{iterations} iterations of a network {hidden} wide. The paper's: 40000, 256.")
         return io.NodeOutput(picture.cpu().movedim(1, -1).expand(-1, -1, -1, RGB))  # BCHW -> BHWC
 
 
@@ -257,18 +257,33 @@ def _deepfloyd_critic(floyd: DeepFloydIF, positive: list, negative: list, cfg: f
     return Critic(predict_noise, stage.scheduler.alphas_cumprod.double(), sight)
 
 
-def _encoder(vae: comfy.sd.VAE, device: torch.device) -> nn.Module:
-    """The VAE's encoder with its last convolution in float32, as a copy: what a node has loaded is not for gradients."""
+def _encoder(vae: comfy.sd.VAE, device: torch.device) -> Callable[[Tensor], Tensor]:
+    """The VAE's encoder with its last convolution, float32 in and out, as a copy: what a node has loaded is not for gradients.
+
+    It computes in bfloat16 where ComfyUI lets the VAE do so, else in float32: float16's gradients would underflow.
+    """
     comfy.model_management.load_models_gpu([vae.patcher])
-    stage = vae.first_stage_model
-    return nn.Sequential(*(copy.deepcopy(part).float().requires_grad_(False) for part in (stage.encoder, stage.quant_conv))).to(device)
+    stage, dtype = vae.first_stage_model, torch.bfloat16 if vae.vae_dtype == torch.bfloat16 else torch.float32
+    encoder = nn.Sequential(*(copy.deepcopy(part).requires_grad_(False) for part in (stage.encoder, stage.quant_conv))).to(device, dtype)
+    return lambda pixels: encoder(pixels.to(dtype)).float()
 
 
 def _in_pixels(model: comfy.model_patcher.ModelPatcher) -> bool:
     return model.get_model_object("latent_format").latent_channels == RGB
 
 
-def _check(audio_model: comfy.model_patcher.ModelPatcher, image_model: Any, vae: comfy.sd.VAE) -> None:
+def _check_numbers(iterations: int, warm_start: int, crops: int) -> None:
+    """Those that a link from another node can bring below the widget's least, and those that do not go together."""
+    if crops < 1:
+        raise ValueError(f"{NODE}: crops is {crops}, so a pixel-space model would see nothing. Set it to 1 or more; the paper's is 8.")
+    if warm_start >= iterations:
+        raise ValueError(
+            f"{NODE}: warm_start is {warm_start} of {iterations} iterations, so the picture would have no say. Set it below; the paper's "
+            "is an eighth. For the sound alone, set lambda_sds to 0 and warm_start to 0."
+        )
+
+
+def _check_models(audio_model: comfy.model_patcher.ModelPatcher, image_model: Any, vae: comfy.sd.VAE, columns: int) -> None:
     models = {"audio_model": audio_model}
     if not isinstance(image_model, DeepFloydIF):
         models["image_model"] = image_model
@@ -285,89 +300,17 @@ def _check(audio_model: comfy.model_patcher.ModelPatcher, image_model: Any, vae:
         raise ValueError(
             f"{NODE}: image_model works on other latents than vae makes. Use a model of the audio model's latent space, or of pixels."
         )
+    if columns < AUFFUSION.n_mels and (other is None or _in_pixels(other)):
+        raise ValueError(
+            f"{NODE}: seconds makes a canvas {columns} columns wide, and a pixel-space image_model sees squares of {AUFFUSION.n_mels}. Set "
+            f"seconds to {AUFFUSION.n_mels * AUFFUSION.hop_length / AUFFUSION.sample_rate:g} or more."
+        )
 
 
-# The run -----------------------------------------------------------------------------------------------------------------------------
-
-
-class Checkpoint:
-    """A run's file in ComfyUI's output folder, and the settings it belongs to."""
-
-    def __init__(self, name: str, settings: dict[str, Any]) -> None:
-        folder = Path(folder_paths.get_output_directory()).resolve() / CHECKPOINTS
-        self.path, self.settings = (folder / f"{name.strip()}.pt").resolve(), settings
-        if folder not in self.path.parents:
-            raise ValueError(f"{NODE}: checkpoint_name is {name!r}, which leads out of the folder output/{CHECKPOINTS}. Give a plain name.")
-
-    def load(self, run: Distillation) -> None:
-        """Go on from the file if there is one. Raises ValueError for a damaged one, and for one of other settings, which it names."""
-        if not self.path.exists():
-            return
-        try:
-            kept = torch.load(self.path, weights_only=True, map_location="cpu")
-            settings, state = kept["settings"], kept["state"]
-        except Exception as error:  # a damaged file can raise nearly anything
-            raise ValueError(f"{NODE}: {self.path.name} cannot be read ({error}). Delete it, or choose another checkpoint_name.") from error
-        others = [key for key in self.settings if settings.get(key) != self.settings[key]]
-        if others:
-            raise ValueError(
-                f"{NODE}: the checkpoint {self.path.stem} is of another run: {', '.join(others)} differ. Set them as they were, or choose "
-                "another checkpoint_name."
-            )
-        run.load_state_dict(state)
-        logger.info("%s: going on from iteration %d of %s.", NODE, run.iteration, self.path.stem)
-
-    def save(self, run: Distillation) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        part = self.path.with_suffix(".part")
-        torch.save({"settings": self.settings, "state": run.state_dict()}, part)
-        os.replace(part, self.path)
-
-
-class Run:
-    """Iterates to the end, with progress, previews and checkpoints; cancelled, it keeps its state first."""
-
-    def __init__(self, distillation: Distillation, iterations: int, checkpoint: Checkpoint | None) -> None:
-        self.distillation, self.iterations, self.checkpoint = distillation, iterations, checkpoint
-        if checkpoint is not None:
-            checkpoint.load(distillation)
-
-    def finish(self) -> Tensor:
-        """The canvas (1, 1, H, W) in 0..1."""
-        run, progress = self.distillation, comfy.utils.ProgressBar(self.iterations)
-        shown = saved = time.monotonic()
-        try:
-            while run.iteration < self.iterations:
-                comfy.model_management.throw_exception_if_processing_interrupted()
-                residuals = run.step()
-                now = time.monotonic()
-                if now - shown > SHOW_EVERY:
-                    shown = now
-                    progress.update_absolute(run.iteration, preview=("JPEG", _preview(run.picture()), 1024))
-                    logger.debug("%s: %d, mean squared residuals %s", NODE, run.iteration, [round(float(value), 4) for value in residuals])
-                if self.checkpoint is not None and now - saved > SAVE_EVERY:
-                    saved = now
-                    self.checkpoint.save(run)
-        finally:
-            if self.checkpoint is not None:
-                self.checkpoint.save(run)
-        progress.update_absolute(self.iterations)
-        picture = run.picture()
-        if not picture.isfinite().all():
-            raise ValueError(
-                f"{NODE}: the canvas became NaN: a model overflowed in half precision. Load it with weight_dtype fp32 or bf16."
-            )
-        return picture
-
-
-def _preview(picture: Tensor) -> Image.Image:
-    return Image.fromarray((255 * picture[0, 0]).round().byte().cpu().numpy())
-
-
-def _digest(tensors: list[Tensor]) -> str:
+def _digest(conditionings: list[list]) -> str:
     digest = hashlib.sha256()
-    for tensor in tensors:
-        digest.update(json.dumps(list(tensor.shape)).encode() + tensor.float().cpu().numpy().tobytes())
+    for embeddings, *_ in chain.from_iterable(conditionings):
+        digest.update(json.dumps(list(embeddings.shape)).encode() + embeddings.float().cpu().numpy().tobytes())
     return digest.hexdigest()
 
 

@@ -14,7 +14,7 @@ ALL_CODE = sorted([*PACK_CODE, REPO / "quickstart.py", *(REPO / "tools").rglob("
 
 CODE_FROM_TEXT = {"eval", "exec", "compile", "__import__", "pickle.load", "pickle.loads", "marshal.loads", "os.system"}
 NETWORK_AND_PROCESSES = {"requests", "urllib", "http", "socket", "huggingface_hub", "subprocess"}
-CHECKPOINT_WRITERS = {"nodes/sds.py": {"mkdir"}}  # inside ComfyUI's output folder; tests/nodes/test_sds_node.py holds it to that
+CHECKPOINT_WRITERS = {"nodes/sds_run.py": {"mkdir"}}  # inside ComfyUI's output folder; tests/nodes/test_sds_node.py holds it to that
 FILE_WRITERS = {"write_text", "write_bytes", "mkdir", "makedirs", "unlink", "rmtree", "rename", "save_file", "tofile"}
 
 
