@@ -19,7 +19,7 @@ LOWEST_TIME, HIGHEST_TIME = 0.02, 0.98
 WEIGHT_DECAY = 1e-3
 
 Sight = Callable[[Tensor, torch.Generator], Tensor]
-"""(picture (1, 1, H, W) in 0..1, generator) -> what a model sees of it, (B, C, h, w), differentiable."""
+"""(canvas, generator) -> what a model sees of it, (B, C, h, w), differentiable. Of a picture (1, 1, H, W) in 0..1, but for `whole`."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,11 @@ def square_crops(count: int, size: int) -> Sight:
         return (2 * small - 1).expand(-1, 3, -1, -1)
 
     return sight
+
+
+def whole(canvas: Tensor, generator: torch.Generator) -> Tensor:
+    """A sight of the canvas as it is: of latents."""
+    return canvas
 
 
 def latents_by(encode: Callable[[Tensor], Tensor], scale: float) -> Sight:
@@ -118,8 +123,8 @@ class Distillation:
 
     @torch.no_grad()
     def picture(self) -> Tensor:
-        """The canvas as it is, (1, 1, H, W) in 0..1."""
-        return self.canvas()
+        """The canvas as it is: a picture (1, 1, H, W) in 0..1, or latents."""
+        return self.canvas().detach()
 
     def state_dict(self) -> dict[str, Any]:
         return {

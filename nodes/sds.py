@@ -6,7 +6,7 @@ import copy
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
 from typing import Any
@@ -21,8 +21,8 @@ from comfy_api.latest import io
 from torch import Tensor, nn
 
 from ..itsound_core import deepfloyd
-from ..itsound_core.canvas import FourierCanvas
-from ..itsound_core.sds import Critic, Distillation, Sight, latents_by, square_crops
+from ..itsound_core.canvas import FourierCanvas, LatentCanvas
+from ..itsound_core.sds import Critic, Distillation, Sight, latents_by, square_crops, whole
 from ..itsound_core.spectrogram import AUFFUSION
 from . import checks, sds_run
 from .color_sampling import RGB
@@ -32,6 +32,7 @@ from .progress_text import tell
 from .sampling import latent_columns
 
 NODE = "SDSBaseline"
+NETWORK, LATENTS = "network", "latents"
 CROP_SIZE = 64
 """Pixels a side of what a pixel-space model sees of a square of the canvas (paper A.1)."""
 
@@ -117,6 +118,14 @@ class SDSBaseline(io.ComfyNode):
                     advanced=True,
                     tooltip="Width of the canvas's network, and its number of features. 256 in the paper; 64 is bearable on a CPU.",
                 ),
+                io.Combo.Input(
+                    "canvas",
+                    options=[NETWORK, LATENTS],
+                    default=NETWORK,
+                    optional=True,
+                    tooltip="What is optimised: a network that paints the picture, as in the paper, or the latents themselves, many times "
+                    "cheaper a step, for an image_model that works on latents. Latents want a learning rate of about 0.02.",
+                ),
             ],
             outputs=[io.Image.Output(display_name="image", tooltip="The canvas, a gray spectrogram.")],
             hidden=[io.Hidden.unique_id],
@@ -143,15 +152,16 @@ class SDSBaseline(io.ComfyNode):
         checkpoint_name: str,
         seconds: float = 10.24,
         hidden: int = 256,
+        canvas: str = NETWORK,
     ) -> io.NodeOutput:
         columns = PIXELS_PER_LATENT * latent_columns(seconds)
-        settings = {"columns": columns, "hidden": hidden, "warm_start": warm_start, "lambda_sds": lambda_sds, "image_cfg": image_cfg}
-        settings |= {"audio_cfg": audio_cfg, "crops": crops, "learning_rate": learning_rate, "seed": seed}
+        settings = {"canvas": canvas, "columns": columns, "hidden": hidden, "warm_start": warm_start, "lambda_sds": lambda_sds}
+        settings |= {"image_cfg": image_cfg, "audio_cfg": audio_cfg, "crops": crops, "learning_rate": learning_rate, "seed": seed}
         audio_text = {"audio_positive": audio_positive, "audio_negative": audio_negative}
         image_text = {"image_positive": image_positive, "image_negative": image_negative}
         settings["prompts"] = _digest([*audio_text.values(), *image_text.values()])
         _check_numbers(iterations, warm_start, crops)
-        _check_models(audio_model, image_model, vae, columns)
+        _check_models(audio_model, image_model, vae, columns, canvas)
         checks.text(NODE, "audio_model", audio_text, checks.text_width(audio_model))
         if isinstance(image_model, DeepFloydIF):
             image_model.check_text(NODE, "image_model", image_text)
@@ -162,24 +172,28 @@ class SDSBaseline(io.ComfyNode):
 
         device = audio_model.load_device
         audio_shape = (1, 4, AUFFUSION.n_mels // PIXELS_PER_LATENT, columns // PIXELS_PER_LATENT)
+        scale = audio_model.get_model_object("latent_format").scale_factor
         with torch.inference_mode(False):
-            encode = _encoder(vae, device)
-            canvas = FourierCanvas(AUFFUSION.n_mels, columns, frequencies=hidden // 2, hidden=hidden, seed=seed).to(device)
-        latents = latents_by(encode, audio_model.get_model_object("latent_format").scale_factor)
+            if canvas == LATENTS:
+                easel = _latent_easel(LatentCanvas(*audio_shape[2:], seed=seed).to(device), vae, scale)
+            else:
+                network = FourierCanvas(AUFFUSION.n_mels, columns, frequencies=hidden // 2, hidden=hidden, seed=seed)
+                easel = _network_easel(network.to(device), vae, scale)
 
         def distill(predict_image: Predict | None, predict_audio: Predict) -> Tensor:
             if isinstance(image_model, DeepFloydIF):
                 image = _deepfloyd_critic(image_model, image_positive, image_negative, image_cfg, square_crops(crops, CROP_SIZE))
             else:
                 assert predict_image is not None
-                sight = square_crops(crops, CROP_SIZE) if _in_pixels(image_model) else latents
+                sight = square_crops(crops, CROP_SIZE) if _in_pixels(image_model) else easel.latents
                 image = _critic(image_model, predict_image, sight)
-            critics = [replace(image, weight=lambda_sds, start=warm_start), _critic(audio_model, predict_audio, latents)]
+            critics = [replace(image, weight=lambda_sds, start=warm_start), _critic(audio_model, predict_audio, easel.latents)]
             with torch.inference_mode(False), torch.enable_grad():
-                distillation = Distillation(canvas, critics, learning_rate, seed)
+                distillation = Distillation(easel.canvas, critics, learning_rate, seed)
                 if state is not None:
                     distillation.load_state_dict(state)
-                return sds_run.Run(NODE, distillation, ("picture", "sound"), checkpoint, partial(tell, cls.hidden)).finish(iterations)
+                run = sds_run.Run(NODE, distillation, ("picture", "sound"), easel.decode, checkpoint, partial(tell, cls.hidden))
+                return run.finish(iterations)
 
         audio_guider = _guider(audio_model, audio_positive, audio_negative, audio_cfg)
         if isinstance(image_model, DeepFloydIF):
@@ -197,8 +211,42 @@ class SDSBaseline(io.ComfyNode):
                 image_shape,
                 lambda predict_image: _with_predictor(audio_guider, audio_shape, partial(distill, predict_image)),
             )
-        tell(cls.hidden, f"{iterations} iterations of a network {hidden} wide. The paper's: 40000, 256.")
+        painted = "latents" if canvas == LATENTS else f"a network {hidden} wide"
+        tell(cls.hidden, f"{iterations} iterations of {painted}. The paper's: 40000 of a network 256 wide.")
         return io.NodeOutput(picture.cpu().movedim(1, -1).expand(-1, -1, -1, RGB))  # BCHW -> BHWC
+
+
+# Canvases ----------------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Easel:
+    """A canvas, what a model that works on latents sees of it, and what turns it into the picture (1, 1, H, W) in 0..1."""
+
+    canvas: nn.Module
+    latents: Sight
+    decode: Callable[[Tensor], Tensor]
+
+
+def _network_easel(canvas: FourierCanvas, vae: comfy.sd.VAE, scale: float) -> _Easel:
+    encode = _part(vae, canvas.features.device, "encoder", "quant_conv")
+    return _Easel(canvas, latents_by(encode, scale), lambda picture: picture)
+
+
+def _latent_easel(canvas: LatentCanvas, vae: comfy.sd.VAE, scale: float) -> _Easel:
+    decode = _part(vae, canvas.latents.device, "post_quant_conv", "decoder")
+    return _Easel(canvas, whole, lambda latents: (decode(latents / scale).mean(dim=1, keepdim=True) / 2 + 0.5).clamp(0.0, 1.0))
+
+
+def _part(vae: comfy.sd.VAE, device: torch.device, *names: str) -> Callable[[Tensor], Tensor]:
+    """Parts of the VAE in a row, float32 in and out, as a copy: what a node has loaded is not for gradients.
+
+    They compute in bfloat16 where ComfyUI lets the VAE do so, else in float32: float16's gradients would underflow.
+    """
+    comfy.model_management.load_models_gpu([vae.patcher])
+    stage, dtype = vae.first_stage_model, torch.bfloat16 if vae.vae_dtype == torch.bfloat16 else torch.float32
+    parts = nn.Sequential(*(copy.deepcopy(getattr(stage, name)).requires_grad_(False) for name in names)).to(device, dtype)
+    return lambda tensor: parts(tensor.to(dtype)).float()
 
 
 # Models ------------------------------------------------------------------------------------------------------------------------------
@@ -257,17 +305,6 @@ def _deepfloyd_critic(floyd: DeepFloydIF, positive: list, negative: list, cfg: f
     return Critic(predict_noise, stage.scheduler.alphas_cumprod.double(), sight)
 
 
-def _encoder(vae: comfy.sd.VAE, device: torch.device) -> Callable[[Tensor], Tensor]:
-    """The VAE's encoder with its last convolution, float32 in and out, as a copy: what a node has loaded is not for gradients.
-
-    It computes in bfloat16 where ComfyUI lets the VAE do so, else in float32: float16's gradients would underflow.
-    """
-    comfy.model_management.load_models_gpu([vae.patcher])
-    stage, dtype = vae.first_stage_model, torch.bfloat16 if vae.vae_dtype == torch.bfloat16 else torch.float32
-    encoder = nn.Sequential(*(copy.deepcopy(part).requires_grad_(False) for part in (stage.encoder, stage.quant_conv))).to(device, dtype)
-    return lambda pixels: encoder(pixels.to(dtype)).float()
-
-
 def _in_pixels(model: comfy.model_patcher.ModelPatcher) -> bool:
     return model.get_model_object("latent_format").latent_channels == RGB
 
@@ -283,7 +320,7 @@ def _check_numbers(iterations: int, warm_start: int, crops: int) -> None:
         )
 
 
-def _check_models(audio_model: comfy.model_patcher.ModelPatcher, image_model: Any, vae: comfy.sd.VAE, columns: int) -> None:
+def _check_models(audio_model: comfy.model_patcher.ModelPatcher, image_model: Any, vae: comfy.sd.VAE, columns: int, canvas: str) -> None:
     models = {"audio_model": audio_model}
     if not isinstance(image_model, DeepFloydIF):
         models["image_model"] = image_model
@@ -300,7 +337,11 @@ def _check_models(audio_model: comfy.model_patcher.ModelPatcher, image_model: An
         raise ValueError(
             f"{NODE}: image_model works on other latents than vae makes. Use a model of the audio model's latent space, or of pixels."
         )
-    if columns < AUFFUSION.n_mels and (other is None or _in_pixels(other)):
+    if other is not None and not _in_pixels(other):
+        return
+    if canvas == LATENTS:
+        raise ValueError(f"{NODE}: canvas is {LATENTS}, and image_model works on pixels. Set canvas to {NETWORK}, or use SD 1.5.")
+    if columns < AUFFUSION.n_mels:
         raise ValueError(
             f"{NODE}: seconds makes a canvas {columns} columns wide, and a pixel-space image_model sees squares of {AUFFUSION.n_mels}. Set "
             f"seconds to {AUFFUSION.n_mels * AUFFUSION.hop_length / AUFFUSION.sample_rate:g} or more."

@@ -21,6 +21,8 @@ from ..itsound_core.sds import Distillation
 FOLDER = "sds"
 """In ComfyUI's output folder."""
 SAVE_EVERY, SHOW_EVERY = 300.0, 2.0  # seconds
+SHOW_SHARE = 20
+"""Previews take at most one in so many parts of the time, where decoding one is slow."""
 
 logger = logging.getLogger(__name__)
 
@@ -74,30 +76,38 @@ class Checkpoint:
 class Run:
     """Iterates to the end; stopped by the user or an error, it keeps its state first, unless that is NaN.
 
-    sides: what the critics are called. tell: shows a line of progress on the node.
+    sides: what the critics are called. decode: from the canvas to the picture (1, 1, H, W) in 0..1. tell: shows text on the node.
     """
 
     def __init__(
-        self, node: str, distillation: Distillation, sides: tuple[str, ...], checkpoint: Checkpoint | None, tell: Callable[[str], None]
+        self,
+        node: str,
+        distillation: Distillation,
+        sides: tuple[str, ...],
+        decode: Callable[[Tensor], Tensor],
+        checkpoint: Checkpoint | None,
+        tell: Callable[[str], None],
     ) -> None:
-        self.node, self.distillation, self.sides, self.checkpoint, self.tell = node, distillation, sides, checkpoint, tell
+        self.node, self.distillation, self.sides, self.decode = node, distillation, sides, decode
+        self.checkpoint, self.tell = checkpoint, tell
         self.errors: list[list[Tensor | None]] = []
         """Mean squared noise errors of the critics, of each step since the canvas was last looked at."""
 
     def finish(self, iterations: int) -> Tensor:
-        """The canvas (1, 1, H, W) in 0..1. Raises ValueError where a model overflows, naming the step."""
+        """The picture (1, 1, H, W) in 0..1. Raises ValueError where a model overflows, naming the step."""
         run, progress = self.distillation, comfy.utils.ProgressBar(iterations)
-        shown = saved = time.monotonic()
+        saved = time.monotonic()
+        show_at = saved + SHOW_EVERY
         try:
             while run.iteration < iterations:
                 comfy.model_management.throw_exception_if_processing_interrupted()
                 self.errors.append(run.step())
                 now = time.monotonic()
-                if now - shown > SHOW_EVERY:
-                    shown = now
+                if now > show_at:
                     progress.update_absolute(run.iteration, preview=("JPEG", _preview(self.picture()), 1024))
                     self.tell(f"{run.iteration} of {iterations}, mean squared noise error: {self._told(_means(self.errors))}")
                     self.errors.clear()
+                    show_at = now + max(SHOW_EVERY, SHOW_SHARE * (time.monotonic() - now))
                 if now - saved > SAVE_EVERY:
                     saved = now
                     self.save()
@@ -106,10 +116,11 @@ class Run:
             self.save()
 
     def picture(self) -> Tensor:
-        """The canvas as it is. Raises ValueError where it is NaN; the errors that were noted tell since when."""
-        picture, noted = self.distillation.picture(), self.errors
-        if picture.isfinite().all():
-            return picture
+        """The picture as it is. Raises ValueError where the canvas is NaN; the errors that were noted tell since when."""
+        canvas, noted = self.distillation.picture(), self.errors
+        if canvas.isfinite().all():
+            with torch.no_grad():
+                return self.decode(canvas)
         finite = [all(error is None or error.isfinite() for error in errors) for errors in noted]
         first = finite.index(False) if False in finite else len(noted) - 1
         raise ValueError(

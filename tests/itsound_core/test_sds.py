@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from itsound_core.canvas import FourierCanvas
+from itsound_core.canvas import FourierCanvas, LatentCanvas
 from itsound_core.sampling import STABLE_DIFFUSION
-from itsound_core.sds import Critic, Distillation, latents_by, square_crops, surrogate
+from itsound_core.sds import Critic, Distillation, latents_by, square_crops, surrogate, whole
 
 ALPHAS = STABLE_DIFFUSION.alphas_cumprod
 
@@ -152,6 +152,18 @@ def test_a_run_that_is_saved_and_resumed_goes_on_to_the_bit(tmp_path):
     for _ in range(3):
         second.step()
     assert second.iteration == 6 and torch.equal(whole.picture(), second.picture())
+
+
+def test_latents_move_towards_what_a_critic_of_latents_expects():
+    def ones(noisy, timestep):
+        alpha = float(ALPHAS[timestep])
+        return (noisy - alpha**0.5) / (1 - alpha) ** 0.5
+
+    run = Distillation(LatentCanvas(4, 8, seed=1), [latent_critic(predict_noise=ones, sight=whole)], learning_rate=0.1)
+    assert abs(float(run.picture().std()) - 0.1) < 0.02 and run.picture().shape == (1, 4, 4, 8)
+    for _ in range(60):
+        run.step()
+    assert (run.picture() - 1).abs().mean() < 0.1
 
 
 def test_a_canvas_moves_towards_what_a_critic_expects():

@@ -91,6 +91,16 @@ def test_the_canvas_is_a_gray_spectrogram_that_both_models_change(module, vae, l
     assert not torch.equal(image, distilled(module, vae, latent_models, audio_positive=conditioning(9)))
 
 
+def test_latents_can_be_the_canvas(module, vae, latent_models, output):
+    given = {"canvas": "latents", "learning_rate": 0.1}
+    image = distilled(module, vae, latent_models, iterations=4, **given)
+    assert image.shape == (1, 256, 64, 3) and image.min() >= 0 and image.max() <= 1
+    assert not torch.equal(image, distilled(module, vae, latent_models, iterations=4, **given, image_positive=conditioning(9)))
+    distilled(module, vae, latent_models, iterations=2, **given, checkpoint_name="run")
+    assert torch.equal(image, distilled(module, vae, latent_models, iterations=4, **given, checkpoint_name="run"))
+    refused(module, vae, latent_models, "canvas differ", checkpoint_name="run", learning_rate=0.1)
+
+
 def test_a_pixel_space_model_sees_squares(module, vae, latent_models, pixel_model):
     image, other = (
         distilled(module, vae, latent_models, pixel_model, seconds=2.56, iterations=2, image_positive=conditioning(seed)) for seed in (3, 9)
@@ -186,6 +196,7 @@ def test_models_that_do_not_go_together_are_refused(module, vae, latent_models, 
 def test_numbers_that_leave_a_model_without_a_say_are_refused(module, vae, latent_models, pixel_model):
     refused(module, vae, latent_models, "crops is 0", crops=0)
     refused(module, vae, latent_models, "warm_start is 3 of 3 iterations", warm_start=3)
+    refused(module, vae, latent_models, "canvas is latents, and image_model works on pixels", pixel_model, canvas="latents")
     refused(module, vae, latent_models, "64 columns wide, .* squares of 256. Set seconds to 2.56", pixel_model)
 
 
@@ -220,13 +231,13 @@ def test_the_node_shows_the_canvas_and_each_side_s_error(module, vae, latent_mod
     told = [re.fullmatch(rf"{step} of 3, mean squared noise error: (.*)", text) for step, text in enumerate(texts[:3], 1)]
     sides = [re.sub(r" \d+\.\d{3}", "", match[1]) for match in told if match]
     assert sides == ["sound", "picture, sound", "picture, sound"]
-    assert texts[3] == "3 iterations of a network 16 wide. The paper's: 40000, 256."
+    assert texts[3] == "3 iterations of a network 16 wide. The paper's: 40000 of a network 256 wide."
 
 
 def test_the_encoder_s_gradient_in_bfloat16_is_that_in_float32_but_for_noise(module, vae):
     def gradient():
         pixels = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)).requires_grad_()
-        latents = module._encoder(vae, torch.device("cpu"))(pixels)
+        latents = module._part(vae, torch.device("cpu"), "encoder", "quant_conv")(pixels)
         return torch.autograd.grad((latents * torch.randn(latents.shape, generator=torch.Generator().manual_seed(1))).sum(), pixels)[0]
 
     exact = gradient()
