@@ -1,7 +1,10 @@
 """Score distillation: its gradient, its random numbers, and going on from a saved state."""
 
+import gc
+
 import pytest
 import torch
+from accounting import Accounting
 from torch import nn
 
 from itsound_core.canvas import FourierCanvas, LatentCanvas
@@ -152,6 +155,20 @@ def test_a_run_that_is_saved_and_resumed_goes_on_to_the_bit(tmp_path):
     for _ in range(3):
         second.step()
     assert second.iteration == 6 and torch.equal(whole.picture(), second.picture())
+
+
+def test_a_long_run_holds_no_more_than_a_short_one():
+    run = Distillation(canvas(), [pixel_critic(), latent_critic()])
+    held, peaks = [], []
+    with Accounting() as accounting:
+        for _ in range(3):
+            accounting.peak = 0
+            for _ in range(2):
+                run.step()
+            gc.collect()
+            held.append(accounting.alive)
+            peaks.append(accounting.peak)
+    assert len(set(held)) == 1 and len(set(peaks[1:])) == 1 and peaks[1] > held[0]
 
 
 def test_latents_move_towards_what_a_critic_of_latents_expects():
