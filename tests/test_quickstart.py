@@ -144,12 +144,20 @@ def test_a_wish_reaches_the_text_that_a_link_leads_to() -> None:
 
 
 @pytest.mark.parametrize(
-    ("node", "complaint"), [({"type": "NoSuchNode"}, "no node 'NoSuchNode'"), ({"type": "SaveImage", "mode": 4}, "muted or bypassed")]
+    ("node", "complaint"), [({"type": "NoSuchNode"}, "no node 'NoSuchNode'"), ({"type": "SaveImage", "mode": 4}, "is bypassed")]
 )
 def test_a_template_that_cannot_be_converted_says_why(node: dict[str, Any], complaint: str) -> None:
     graph = {"nodes": [{"id": 1, "inputs": [], "widgets_values": [], **node}], "links": []}
     with pytest.raises(QuickstartError, match=complaint):
         workflow.to_prompt(graph, {"SaveImage": {"input": {}, "input_order": {}, "display_name": "Save Image"}})
+
+
+def test_what_is_muted_is_left_out_with_its_links() -> None:
+    info = {name: {"input": {}, "input_order": {}, "display_name": name} for name in ("LoadImage", "SaveImage")}
+    slots = [{"name": "images", "type": "IMAGE", "link": 1}]
+    nodes = [{"id": 1, "type": "LoadImage", "mode": 2}, {"id": 2, "type": "SaveImage", "inputs": slots}]
+    prompt = workflow.to_prompt({"nodes": nodes, "links": [[1, 1, 0, 2, 0, "IMAGE"]]}, info)
+    assert [(node_id, node["inputs"]) for node_id, node in prompt.items()] == [("2", {})]
 
 
 @pytest.fixture
