@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import os
+import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,12 +16,20 @@ import comfy.cldm.cldm  # noqa: E402
 import comfy.controlnet  # noqa: E402
 import comfy.ops  # noqa: E402
 import comfy.samplers  # noqa: E402
-import nodes as core_nodes  # noqa: E402
-from comfy_extras.nodes_context_windows import ContextWindowsManualNode  # noqa: E402
 from tiny_models import UNET_CONFIG, conditioning, random_model  # noqa: E402
 
-ROWS, COLUMNS, WINDOW = 8, 32, 16
+ROWS, COLUMNS, WINDOW, OVERLAP = 8, 32, 16, 8
 ALONG_TIME = 3
+
+
+@pytest.fixture(scope="module")
+def core():
+    """ComfyUI's own nodes, whose module has the name of this repository's nodes/."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(os.environ["COMFYUI_PATH"])
+        patch.delitem(sys.modules, "nodes", raising=False)
+        nodes, windows = map(importlib.import_module, ("nodes", "comfy_extras.nodes_context_windows"))
+        yield SimpleNamespace(**nodes.NODE_CLASS_MAPPINGS, ContextWindowsManual=windows.ContextWindowsManualNode)
 
 
 @pytest.fixture(scope="module")
@@ -47,11 +58,17 @@ def sample(pack, models):
     return run
 
 
-def windowed(model, schedule="standard_static", overlap=8, closed_loop=False):
-    options = dict(context_stride=1, closed_loop=closed_loop, fuse_method="pyramid", dim=ALONG_TIME, freenoise=False)
-    known = {option.id for option in ContextWindowsManualNode.define_schema().inputs}
+@pytest.fixture(scope="module")
+def windowed(core):
+    """The model with context windows along time."""
+    known = {option.id for option in core.ContextWindowsManual.define_schema().inputs}
     newer = {"causal_window_fix": False} if "causal_window_fix" in known else {}
-    return ContextWindowsManualNode.execute(model, WINDOW, overlap, schedule, **options, **newer).args[0]
+
+    def wrap(model, schedule="standard_static", closed_loop=False):
+        options = dict(context_stride=1, closed_loop=closed_loop, fuse_method="pyramid", dim=ALONG_TIME, freenoise=False)
+        return core.ContextWindowsManual.execute(model, WINDOW, OVERLAP, schedule, **options, **newer).args[0]
+
+    return wrap
 
 
 def noting_widths(model, widths):
@@ -67,14 +84,14 @@ def far(one, other):
 
 
 @pytest.mark.parametrize("windows_on", [set(), {"image_model"}, {"audio_model"}, {"image_model", "audio_model"}])
-def test_each_model_sees_the_long_canvas_through_its_own_windows(sample, models, windows_on):
+def test_each_model_sees_the_long_canvas_through_its_own_windows(sample, models, windowed, windows_on):
     seen = {name: set() for name in models}
     wired = {name: noting_widths(windowed(model) if name in windows_on else model, seen[name]) for name, model in models.items()}
     sample(**wired)
     assert seen == {name: {WINDOW if name in windows_on else COLUMNS} for name in models}
 
 
-def test_windows_of_the_audio_model_alone_are_the_cores_own(sample, models):
+def test_windows_of_the_audio_model_alone_are_the_cores_own(sample, models, windowed):
     model = windowed(models["audio_model"])
     joint = sample(audio_model=model, audio_weight=1.0)
     guider = comfy.samplers.CFGGuider(model)
@@ -88,7 +105,9 @@ def test_windows_of_the_audio_model_alone_are_the_cores_own(sample, models):
 
 
 @pytest.mark.parametrize("schedule, closed_loop, is_ring", [("looped_uniform", True, True), ("standard_static", False, False)])
-def test_in_a_closed_loop_of_windows_turning_the_noise_turns_the_canvas(sample, models, monkeypatch, schedule, closed_loop, is_ring):
+def test_in_a_closed_loop_of_windows_turning_the_noise_turns_the_canvas(
+    sample, models, windowed, monkeypatch, schedule, closed_loop, is_ring
+):
     """The windows lie a quarter of the ring apart here, so that a turn by a quarter puts each upon the next."""
     wired = {name: windowed(model, schedule, closed_loop=closed_loop) for name, model in models.items()}
     result = sample(**wired)
@@ -98,18 +117,18 @@ def test_in_a_closed_loop_of_windows_turning_the_noise_turns_the_canvas(sample, 
     assert torch.allclose(turned, result.roll(COLUMNS // 4, dims=ALONG_TIME), atol=1e-3) == is_ring
 
 
-def along_time(first, second):
+def along_time(core, first, second):
     """Conditioning of two prompts, each for one half of the time."""
-    area, combine = core_nodes.ConditioningSetAreaPercentage(), core_nodes.ConditioningCombine()
+    area, combine = core.ConditioningSetAreaPercentage(), core.ConditioningCombine()
     halves = [area.append(conditioning(seed), 0.5, 1.0, x, 0.0, 1.0)[0] for seed, x in ((first, 0.0), (second, 0.5))]
     return combine.combine(*halves)[0]
 
 
-def test_a_prompt_with_an_area_holds_there_and_nowhere_else(sample):
+def test_a_prompt_with_an_area_holds_there_and_nowhere_else(sample, core):
     def scenes(image_then, audio_then):
         return sample(
-            image_positive=along_time(1, image_then), image_negative=along_time(2, 2),
-            audio_positive=along_time(3, audio_then), audio_negative=along_time(4, 4),
+            image_positive=along_time(core, 1, image_then), image_negative=along_time(core, 2, 2),
+            audio_positive=along_time(core, 3, audio_then), audio_negative=along_time(core, 4, 4),
         )  # fmt: skip
 
     half = COLUMNS // 2
@@ -119,20 +138,20 @@ def test_a_prompt_with_an_area_holds_there_and_nowhere_else(sample):
         assert far(other[..., half:], result[..., half:])
 
 
-def test_outside_of_a_mask_the_latents_stay(sample):
+def test_outside_of_a_mask_the_latents_stay(sample, core):
     before = sample()
     mask = torch.zeros(1, 8 * ROWS, 8 * COLUMNS)
     mask[..., 64:192] = 1.0
-    after = sample(core_nodes.SetLatentNoiseMask().set_mask({"samples": before}, mask)[0], seed=1)
+    after = sample(core.SetLatentNoiseMask().set_mask({"samples": before}, mask)[0], seed=1)
     assert torch.allclose(after[..., :8], before[..., :8], atol=1e-4) and torch.allclose(after[..., 24:], before[..., 24:], atol=1e-4)
     assert far(after[..., 8:24], before[..., 8:24])
 
 
-def test_a_gray_mask_holds_the_canvas_near_what_came_in(sample):
+def test_a_gray_mask_holds_the_canvas_near_what_came_in(sample, core):
     before = sample()
     distances = []
     for freedom in (0.0, 0.5, 1.0):
-        masked = core_nodes.SetLatentNoiseMask().set_mask({"samples": before}, torch.full((1, 8 * ROWS, 8 * COLUMNS), freedom))[0]
+        masked = core.SetLatentNoiseMask().set_mask({"samples": before}, torch.full((1, 8 * ROWS, 8 * COLUMNS), freedom))[0]
         distances.append(float((sample(masked, seed=1) - before).norm()))
     assert distances[0] < 1e-3 < distances[1] < distances[2]
 
@@ -153,11 +172,11 @@ def controlnet():
     return comfy.controlnet.ControlNet(network, load_device=cpu, manual_cast_dtype=torch.float32)
 
 
-def test_a_controlnet_on_the_image_side_follows_its_hint_and_leaves_the_sound_alone(sample, controlnet):
+def test_a_controlnet_on_the_image_side_follows_its_hint_and_leaves_the_sound_alone(sample, core, controlnet):
     hints = torch.rand(2, 1, 8 * ROWS, 8 * COLUMNS, 3, generator=torch.Generator().manual_seed(2))
 
     def controlled(hint, weight):
-        apply = core_nodes.ControlNetApplyAdvanced()
+        apply = core.ControlNetApplyAdvanced()
         positive, negative = apply.apply_controlnet(conditioning(1), conditioning(2), controlnet, hint, 1.0, 0.0, 1.0)
         return sample(image_positive=positive, image_negative=negative, audio_weight=weight)
 
