@@ -1,4 +1,4 @@
-"""Every template, executed by the real server with its steps cut to four, and its files looked at.
+"""Every template, executed by the real server with its steps cut to four and the longest canvas to two windows, and its files looked at.
 
 Those for published models run as their embedded twins: the same graph with the embedded models' names, and a small random LoRA for a LoRA.
 """
@@ -25,6 +25,7 @@ from tools.quickstart.server import Server
 
 TEMPLATES = sorted((REPO / "workflows").glob("*.json"))
 STEPS = 4
+LONG = 20.48
 SAMPLE_RATE, HOP, ROWS = 16000, 160, 256
 FRAMES, TRIMMED = 1024, 32
 
@@ -40,6 +41,8 @@ def prompt_of(template: Path, object_info: dict[str, Any], steps: int | None = N
             node["inputs"]["steps"] = steps
         if steps and "iterations" in node["inputs"] and "warm_start" in node["inputs"]:
             node["inputs"] |= {"iterations": steps, "warm_start": 1}
+        if steps and node["inputs"].get("seconds", 0) > LONG:
+            node["inputs"]["seconds"] = LONG
         if steps and "candidates" in node["inputs"]:
             node["inputs"] |= {"candidates": 3, "budget": 2.5}
     return prompt
