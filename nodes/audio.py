@@ -38,6 +38,14 @@ def sound(waveform: Tensor) -> dict:
     return {"waveform": waveform.float().cpu()[:, None], "sample_rate": AUFFUSION.sample_rate}
 
 
+def spectrogram_of(waveform: Tensor, seconds: float = 0.0, normalize: bool = True) -> Tensor:
+    """Gray IMAGE of a waveform (B, T) at 16 kHz, `seconds` of it (0: all), brought to a peak of 0.95 or as loud as it is."""
+    frames = AUFFUSION.frames(seconds) if seconds > 0 else -(-waveform.shape[1] // AUFFUSION.hop_length)
+    samples = max(frames, checks.SHORTEST_PICTURE) * AUFFUSION.hop_length
+    waveform = F.pad(waveform, (0, samples - waveform.shape[1]))
+    return apply_colormap(waveform_to_picture(normalize_peak(waveform) if normalize else waveform), "gray")
+
+
 class SpectrogramToAudio(io.ComfyNode):
     """Picture to waveform, by HiFi-GAN or by Griffin-Lim (paper 4.1)."""
 
@@ -133,11 +141,7 @@ class AudioToSpectrogram(io.ComfyNode):
 
     @classmethod
     def execute(cls, audio, seconds, normalize=True) -> io.NodeOutput:
-        waveform = checks.mono(audio, "AudioToSpectrogram")
-        frames = AUFFUSION.frames(seconds) if seconds > 0 else -(-waveform.shape[1] // AUFFUSION.hop_length)
-        samples = max(frames, checks.SHORTEST_PICTURE) * AUFFUSION.hop_length
-        waveform = F.pad(waveform, (0, samples - waveform.shape[1]))
-        return io.NodeOutput(apply_colormap(waveform_to_picture(normalize_peak(waveform) if normalize else waveform), "gray"))
+        return io.NodeOutput(spectrogram_of(checks.mono(audio, "AudioToSpectrogram"), seconds, normalize))
 
 
 class TrimCanvas(io.ComfyNode):
