@@ -49,3 +49,20 @@ def test_template_opens_and_makes_the_prompt_that_quickstart_sends(
 def known_inputs(info: dict[str, Any]) -> set[str]:
     """Without the widgets that the front end adds for itself, such as an upload button."""
     return {name for names in info["input_order"].values() for name in names}
+
+
+def test_a_saved_pair_is_seen_and_heard_in_its_node(page: Any) -> None:
+    prompt = {
+        "1": {"class_type": "LoadImage", "inputs": {"image": "chelsea.png"}},
+        "2": {"class_type": "LoadAudio", "inputs": {"audio": "loop_garzul.flac"}},
+        "3": {"class_type": "SaveImageThatSounds", "inputs": {"image": ["1", 0], "audio": ["2", 0], "filename_prefix": "seen/heard"}},
+    }
+    page.evaluate("prompt => window.app.loadApiJson(prompt, 'pair')", prompt)
+    page.evaluate("() => window.app.queuePrompt(0)")
+    saver = "window.app.graph.nodes.find(node => node.type === 'SaveImageThatSounds')"
+    sound = f"{saver}.widgets.find(widget => widget.name === 'audioUI').element"
+    page.wait_for_function(f"() => {saver}.imgs?.[0].naturalWidth && {sound}.duration")
+    assert page.evaluate(f"{saver}.imgs[0].naturalWidth") == 451
+    assert page.evaluate(f"{sound}.duration") == pytest.approx(8.0, abs=0.01)
+    assert "heard_00001_.png" in page.evaluate(f"{saver}.imgs[0].src")
+    assert "heard_00001_.flac" in page.evaluate(f"{sound}.src")
