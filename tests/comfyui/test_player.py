@@ -18,13 +18,13 @@ import pytest
 import soundfile
 from PIL import Image
 
+from itsound_core.playhead import LINE_COLOUR
 from itsound_core.spectrogram import band_frequencies
 from tools.quickstart.server import Server
 
 pytestmark = pytest.mark.browser
 
 RATE, SECONDS, SHORT_SECONDS = 16000, 10.24, 8.0
-LINE = np.array([255, 64, 32])
 IN_STEP = 0.020
 LIMIT = 60.0
 READY_TO_PLAY = ".its-player-play:not([disabled])"
@@ -135,7 +135,7 @@ def point(page: Any, across: float, down: float = 0.5) -> tuple[float, float]:
 def line_column(page: Any) -> float:
     """Where the line is in what the browser has painted, 0 the left edge, 1 the right."""
     shot = Image.open(io.BytesIO(page.locator(".its-player-stage").screenshot())).convert("RGB")
-    distance = np.abs(np.asarray(shot).astype(int) - LINE).sum(-1).mean(0)
+    distance = np.abs(np.asarray(shot).astype(int) - LINE_COLOUR).sum(-1).mean(0)
     assert distance.min() < 60, "no line is to be seen"
     return float(distance.argmin() + 0.5) / shot.width
 
@@ -146,9 +146,14 @@ def test_after_run_the_line_moves_with_the_sound(page: Any, new: bool) -> None:
     run(page, graph("band.png", "ramp.flac"))
     assert page.evaluate(STATE)["told"] == "0.0 of 10.2 seconds"
     assert line_column(page) < 0.02
+    page.evaluate("() => { window.app.graph.getNodeById(3).setSize([700, 300]); window.app.canvas.setDirty(true, true); }")
+    page.wait_for_function("() => document.querySelector('.its-player-stage').offsetWidth > 650")
+    picture, node = page.locator(".its-player-stage").bounding_box(), page.evaluate("[...window.app.graph.getNodeById(3).size]")
+    assert picture["width"] / picture["height"] == pytest.approx(4, rel=0.01)
+    assert node[1] > picture["height"] + 60, "the node has grown with its picture"
+
     page.locator(".its-player-play").click()
     page.wait_for_function(f"() => ({STATE})().seconds > 0.3")
-
     frames = page.evaluate(WATCH, [2.0, SECONDS])
     assert abs(statistics.median(shown - heard for shown, heard in frames)) < IN_STEP
     assert line_column(page) > frames[-1][0] / SECONDS > frames[0][0] / SECONDS + 0.1
@@ -170,6 +175,8 @@ def test_hand_and_keyboard_move_it(page: Any) -> None:
     page.keyboard.press(" ")
     assert not page.evaluate(STATE)["playing"]
 
+    page.mouse.wheel(0, -100)
+    page.wait_for_function("window.app.canvas.ds.scale > 1")
     page.mouse.move(*point(page, 0.1))
     page.mouse.down()
     page.mouse.move(*point(page, 0.3))
@@ -204,6 +211,17 @@ def test_looped_it_goes_on_at_the_start(page: Any) -> None:
     assert abs(statistics.median(shown - heard for shown, heard in frames)) < IN_STEP
     page.locator(".its-player-loop").click()
     page.locator(".its-player-play").click()
+
+
+def test_it_comes_back_with_its_workflows_tab(page: Any) -> None:
+    run(page, graph("band.png", "ramp.flac"))
+    page.locator(".its-player-play").click()
+    for command, players in (("Comfy.NewBlankWorkflow", 0), ("Workspace.PreviousOpenedWorkflow", 1)):
+        page.evaluate("command => window.app.extensionManager.command.execute(command)", command)
+        page.wait_for_function(f"() => document.querySelectorAll('.its-player').length === {players}")
+    page.wait_for_selector(READY_TO_PLAY)
+    assert not page.evaluate(STATE)["playing"]
+    assert page.errors == []
 
 
 def test_a_shorter_sound_leaves_the_rest_of_its_picture_silent(page: Any) -> None:

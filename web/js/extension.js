@@ -77,12 +77,10 @@ function* playImages(graph = app.graph, path = "") {
 
 /** After a reload nothing is executed again: the server's history has what was last made by this workflow. */
 async function restore() {
-  const empty = [...playImages()].filter(({ player }) => player.isEmpty);
-  if (empty.length === 0) return;
-  const workflowId = app.graph.id;
+  if (![...playImages()].some(({ player }) => player.isEmpty)) return;
   const history = await (await api.fetchApi(`/history?max_items=${HISTORY}`)).json();
-  const runs = Object.values(history).filter(({ prompt }) => prompt[3].extra_pnginfo?.workflow?.id === workflowId);
-  for (const { player, executionId } of empty) {
+  const runs = Object.values(history).filter(({ prompt }) => prompt[3].extra_pnginfo?.workflow?.id === app.graph.id);
+  for (const { player, executionId } of playImages()) {
     const output = runs.map((run) => run.outputs[executionId]).findLast((found) => found?.player);
     if (output && player.isEmpty) player.show(output);
   }
@@ -102,7 +100,7 @@ app.registerExtension({
       if (outputs[locatorId]?.player) player.show(outputs[locatorId]);
     }
   },
-  async afterConfigureGraph() {
-    await restore();
+  afterConfigureGraph() {
+    restore(); // not awaited: the graph need not wait for it
   },
 });

@@ -23,7 +23,7 @@ const BLOCKED = "The browser holds the sound back: click to play.";
 const ICONS = {
   play: "M3 5l8 6-8 6z",
   pause: "M3 5v12M9 5v12",
-  loop: "M2 11V8h8l-2.500-3M10 11v3H2l2.500 3",
+  loop: "M2 11V8h8l-2.5-3M10 11v3H2l2.5 3",
   previous: "M8 6l-5 5 5 5",
   next: "M4 6l5 5-5 5",
 };
@@ -66,6 +66,7 @@ function button(name, title, onclick) {
   return make("button", { type: "button", title, ariaLabel: title, className: `its-player-${name}`, onclick }, icon(name));
 }
 
+const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
 const tenths = (seconds) => seconds.toFixed(1);
 
 export class Player {
@@ -76,7 +77,7 @@ export class Player {
   #settings = readSettings();
   #urlOf;
   #dragging = false;
-  #playback = new Playback(() => this.#stopped());
+  #playback = new Playback(() => this.#update());
 
   /** `urlOf` gives the address of a file that the server names as {filename, subfolder, type}. */
   constructor(urlOf) {
@@ -110,12 +111,14 @@ export class Player {
     this.#say("");
     this.#update();
     const { signal } = this.#load;
-    try {
-      await this.#fetchItem(signal);
-    } catch (error) {
+    const loaded = await this.#fetchItem(signal).catch((error) => {
       if (!signal.aborted) this.#say(error.message);
-      return;
-    }
+    });
+    if (!loaded) return;
+    if (signal.aborted) return loaded.bitmap.close();
+    this.#playback.load(loaded.buffer);
+    // Kept as they came: they can be saved and played after the server has forgotten them.
+    this.#files = { bitmap: loaded.bitmap, urls: loaded.files.map((file) => URL.createObjectURL(file)) };
     this.#draw();
     this.#say(this.#mismatch());
     this.#update();
@@ -123,18 +126,17 @@ export class Player {
   }
 
   async #fetchItem(signal) {
-    const { picture, sound } = this.item;
-    const [pictureFile, soundFile] = await Promise.all([picture, sound].map((file) => this.#fetchFile(file, signal)));
-    const [bitmap, buffer] = await Promise.all([
-      createImageBitmap(pictureFile, { colorSpaceConversion: "none" }),
-      soundFile.arrayBuffer().then((bytes) => decode(bytes, this.item.sample_rate)),
-    ]).catch(() => {
+    const { picture, sound, sample_rate } = this.item;
+    const files = await Promise.all([picture, sound].map((file) => this.#fetchFile(file, signal)));
+    try {
+      const [bitmap, buffer] = await Promise.all([
+        createImageBitmap(files[0], { colorSpaceConversion: "none" }),
+        files[1].arrayBuffer().then((bytes) => decode(bytes, sample_rate)),
+      ]);
+      return { files, bitmap, buffer };
+    } catch {
       throw new Error(UNREADABLE);
-    });
-    if (signal.aborted) return bitmap.close();
-    // Kept as they came: they can be saved and played after the server has forgotten them.
-    this.#files = { bitmap, urls: [pictureFile, soundFile].map((file) => URL.createObjectURL(file)) };
-    this.#playback.load(buffer);
+    }
   }
 
   async #fetchFile(file, signal) {
@@ -188,7 +190,7 @@ export class Player {
   }
 
   setVolume(value) {
-    this.#playback.volume = this.#settings.volume = Math.min(Math.max(value, 0), 1);
+    this.#playback.volume = this.#settings.volume = clamp(value, 0, 1);
     this.#update();
     writeSettings(this.#settings);
   }
@@ -234,7 +236,8 @@ export class Player {
     this.playButton = button("play", "Play (Space)", () => this.toggle());
     this.time = make("span", { className: "its-player-time" });
     this.loopButton = button("loop", "Loop (L)", () => this.toggleLoop());
-    this.volumeSlider = make("input", { type: "range", min: 0, max: 1, step: 0.01, title: "Volume (arrows up and down)", ariaLabel: "Volume" });
+    const volume = { title: "Volume (arrows up and down)", ariaLabel: "Volume" };
+    this.volumeSlider = make("input", { type: "range", min: 0, max: 1, step: 0.01, ...volume });
     this.volumeSlider.oninput = () => this.setVolume(this.volumeSlider.valueAsNumber);
     const views = Object.entries(VIEWS).map(([value, { label, title }]) => make("option", { value, title }, label));
     this.viewChoice = make("select", { title: "View (V)", ariaLabel: "View" }, ...views);
@@ -267,7 +270,8 @@ export class Player {
       ),
       make("div", { className: "its-player-told" }, this.message, this.pointer),
     );
-    this.element = make("div", { className: "its-player", role: "group", ariaLabel: "Player of a picture and its sound" }, this.content);
+    const label = { role: "group", ariaLabel: "Player of a picture and its sound" };
+    this.element = make("div", { className: "its-player", ...label }, this.content);
     this.element.addEventListener("keydown", (event) => this.#onKey(event));
     this.stage.addEventListener("pointerdown", (event) => this.#onPointerDown(event));
     this.stage.addEventListener("pointermove", (event) => this.#onPointerMove(event));
@@ -311,25 +315,23 @@ export class Player {
   /** What lies under the pointer, at any zoom: seconds, and Hz where the picture is a spectrogram. */
   #pointedAt({ clientX, clientY }) {
     const box = this.stage.getBoundingClientRect();
-    const [across, down] = [(clientX - box.left) / box.width, (clientY - box.top) / box.height].map((part) => Math.min(Math.max(part, 0), 1));
-    const row = Math.min(Math.floor(down * this.#rowHertz.length), this.#rowHertz.length - 1);
-    return { seconds: across * this.item.picture_seconds, hertz: this.item.is_spectrogram ? this.#rowHertz[row] : undefined };
+    const across = clamp((clientX - box.left) / box.width, 0, 1);
+    const row = clamp(Math.floor(((clientY - box.top) / box.height) * this.#rowHertz.length), 0, this.#rowHertz.length - 1);
+    const { picture_seconds, is_spectrogram } = this.item;
+    return { seconds: across * picture_seconds, hertz: is_spectrogram ? this.#rowHertz[row] : undefined };
   }
 
   /** Where picture and sound are not equally long, what becomes of the rest. */
   #mismatch() {
     const { seconds, picture_seconds } = this.item;
-    if (seconds < picture_seconds - SAME_LENGTH) return `The sound ends at ${seconds.toFixed(2)} s, before the picture (${picture_seconds.toFixed(2)} s).`;
-    if (seconds > picture_seconds + SAME_LENGTH) return `The sound (${seconds.toFixed(2)} s) goes on after the picture's end (${picture_seconds.toFixed(2)} s).`;
+    const [sound, picture] = [seconds, picture_seconds].map((length) => `${length.toFixed(2)} s`);
+    if (seconds < picture_seconds - SAME_LENGTH) return `The sound ends at ${sound}, before the picture (${picture}).`;
+    if (seconds > picture_seconds + SAME_LENGTH) return `The sound (${sound}) goes on after the picture's end (${picture}).`;
     return "";
   }
 
   #say(text) {
     this.message.textContent = text;
-  }
-
-  #stopped() {
-    this.#update();
   }
 
   /** Move the line with the sound until it stops. */
@@ -342,14 +344,14 @@ export class Player {
   #draw() {
     if (!this.#files) return;
     const { bitmap } = this.#files;
-    const aspect = Math.min(Math.max(bitmap.width / bitmap.height, NARROWEST), WIDEST);
+    const aspect = clamp(bitmap.width / bitmap.height, NARROWEST, WIDEST);
     Object.assign(this.stage.style, { width: `${100 * Math.min(aspect, 1)}%`, aspectRatio: aspect });
     paint(this.canvas, bitmap, this.#settings.view);
   }
 
   /** Bring everything that is shown up to date. */
   #update() {
-    const { position, playing, duration } = { position: this.position, playing: this.#playback.playing, duration: this.#playback.duration };
+    const { position, playing, duration } = this.#playback;
     const pictureSeconds = this.item?.picture_seconds ?? 1;
     const count = this.#items.length;
     const ready = this.#files !== null;
