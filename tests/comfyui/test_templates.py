@@ -1,4 +1,4 @@
-"""Every template, executed by the real server with its steps cut to four, and its files looked at.
+"""Every template, executed by the real server with its steps cut to four and the longest canvas to two windows, and its files looked at.
 
 Those for published models run as their embedded twins: the same graph with the embedded models' names, and a small random LoRA for a LoRA.
 """
@@ -11,18 +11,21 @@ from pathlib import Path
 from typing import Any
 
 import av
+import numpy as np
 import pytest
 import soundfile
 import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from itsound_core.spectrogram import waveform_to_picture
 from tools.quickstart import workflow
 from tools.quickstart.environment import REPO, QuickstartError
 from tools.quickstart.server import Server
 
 TEMPLATES = sorted((REPO / "workflows").glob("*.json"))
 STEPS = 4
+LONG = 20.48
 SAMPLE_RATE, HOP, ROWS = 16000, 160, 256
 FRAMES, TRIMMED = 1024, 32
 
@@ -36,6 +39,10 @@ def prompt_of(template: Path, object_info: dict[str, Any], steps: int | None = N
     for node in prompt.values():
         if steps and "steps" in node["inputs"]:
             node["inputs"]["steps"] = steps
+        if steps and "iterations" in node["inputs"] and "warm_start" in node["inputs"]:
+            node["inputs"] |= {"iterations": steps, "warm_start": 1}
+        if steps and node["inputs"].get("seconds", 0) > LONG:
+            node["inputs"]["seconds"] = LONG
         if steps and "candidates" in node["inputs"]:
             node["inputs"] |= {"candidates": 3, "budget": 2.5}
     return prompt
@@ -83,6 +90,8 @@ def test_template_runs_and_its_picture_sound_and_video_agree(template: Path, ser
         if template.stem.startswith("images_that_sound"):
             assert columns == FRAMES - TRIMMED  # 9.92 s
 
+    if template.stem == "compare_methods":
+        return  # three pictures and sounds, and no video
     (path,), seconds = files[".mp4"], len(files[".png"]) * columns * HOP / SAMPLE_RATE
     with av.open(path) as video:
         fps = video.streams.video[0].average_rate
@@ -124,6 +133,24 @@ def test_the_papers_template_has_the_papers_settings(object_info: dict[str, Any]
     assert workflow.node_of(prompt, "EmptySpectrogramLatent")["seconds"] * SAMPLE_RATE / HOP == FRAMES
     assert workflow.node_of(prompt, "TrimCanvas")["columns"] == TRIMMED
     assert workflow.node_of(prompt, "PaperPrompts")["pair"] == "castle towers / bell ringing"
+
+
+def test_the_saved_colour_picture_plays_as_it_did(server: Server, object_info: dict[str, Any]) -> None:
+    """As the template's note says: the saved PNG on Load Image, the last group unmuted."""
+    path = REPO / "workflows" / "colorize_embedded.json"
+    files = saved_files(server, prompt_of(path, object_info, STEPS))
+    graph = workflow.load(path)
+    graph["nodes"] = [node | {"mode": 0} for node in graph["nodes"] if node["mode"] == workflow.MUTED]
+    prompt = workflow.to_prompt(graph, object_info)
+    workflow.node_of(prompt, "LoadImage")["image"] = f"{files['.png'][0].relative_to(server.output).as_posix()} [output]"
+    heard = {"audio": workflow.node_of(prompt, "PreviewAudio")["audio"], "filename_prefix": "again"}
+    prompt = {node_id: node for node_id, node in prompt.items() if node["class_type"] != "PreviewAudio"}
+    again = saved_files(server, prompt | {"save": {"class_type": "SaveAudio", "inputs": heard}})
+
+    pixels = np.asarray(Image.open(files[".png"][0])).astype(int)
+    assert (pixels.max(axis=-1) - pixels.min(axis=-1)).mean() > 3
+    first, second = (torch.from_numpy(soundfile.read(found[".flac"][0], dtype="float32")[0])[None] for found in (files, again))
+    assert 255 * (waveform_to_picture(first) - waveform_to_picture(second)).abs().mean() < 2, "levels of 8 bits"
 
 
 def test_the_few_step_templates_lora_is_the_image_models_alone(server: Server, object_info: dict[str, Any]) -> None:
