@@ -39,12 +39,12 @@ def prompt_of(template: Path, object_info: dict[str, Any], steps: int | None = N
     for node in prompt.values():
         if steps and "steps" in node["inputs"]:
             node["inputs"]["steps"] = steps
-        if steps and "iterations" in node["inputs"] and "warm_start" in node["inputs"]:
-            node["inputs"] |= {"iterations": steps, "warm_start": 1}
         if steps and node["inputs"].get("seconds", 0) > LONG:
             node["inputs"]["seconds"] = LONG
         if steps and "candidates" in node["inputs"]:
             node["inputs"] |= {"candidates": 3, "budget": 2.5}
+        if steps and "warm_start" in node["inputs"]:
+            node["inputs"] |= {"iterations": steps, "warm_start": 1}
     return prompt
 
 
