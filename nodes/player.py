@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from comfy_api.latest import io, ui
-from torch import Tensor
+import uuid
 
-from ..itsound_core.colorize import LEVELS
+from comfy_api.latest import io
+
 from ..itsound_core.spectrogram import AUFFUSION, band_frequencies
 from . import checks
+from .provenance import HIDDEN
+from .saving import save_pairs
+
+NODE = "PlayImage"
 
 
 class PlayImage(io.ComfyNode):
@@ -16,7 +20,7 @@ class PlayImage(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
-            node_id="PlayImage",
+            node_id=NODE,
             display_name="Play Image",
             category="Images that Sound/video",
             description="Plays the sound in the node while a line moves across its picture. Click into the picture to hear it from there; "
@@ -30,33 +34,26 @@ class PlayImage(io.ComfyNode):
                 ),
                 io.Audio.Input("audio", tooltip="The sound: one for each picture, or one for all of them."),
             ],
-            outputs=[],
+            hidden=HIDDEN,
             is_output_node=True,
         )
 
     @classmethod
     def execute(cls, image, audio) -> io.NodeOutput:
-        node = "PlayImage"
-        samples, rate = checks.waveform(audio, node)
-        pictures, samples = checks.pair(checks.pixels(image, node, "image")[..., :3].cpu(), samples, node, ("image", "audio"))
-        if samples.shape[1] > 2:
-            samples = samples.mean(dim=1, keepdim=True)
+        pictures = checks.pixels(image, NODE, "image")[..., :3].cpu()
+        samples, rate = checks.mono_or_stereo(audio, NODE)
+        pictures, samples = checks.pair(pictures, samples, NODE, ("image", "audio"))
 
         height, width = pictures.shape[1:3]
         seconds = samples.shape[2] / rate
         is_spectrogram = height == AUFFUSION.n_mels
         picture_seconds = width * AUFFUSION.hop_length / AUFFUSION.sample_rate if is_spectrogram else seconds
-        picture_files = ui.PreviewImage(rounded(pictures), cls=cls).values
-        sound_files = ui.PreviewAudio({"waveform": samples, "sample_rate": rate}, cls=cls).values
         shared = {"seconds": seconds, "sample_rate": rate, "picture_seconds": picture_seconds, "is_spectrogram": is_spectrogram}
-        items = [{"picture": picture, "sound": sound, **shared} for picture, sound in zip(picture_files, sound_files, strict=True)]
+        # A name that is never used again, so that no browser shows an older run from its cache.
+        pairs = save_pairs(pictures, samples, rate, f"images-that-sound/{uuid.uuid4().hex}", io.FolderType.temp, cls.hidden)
+        items = [{"picture": picture, "sound": sound, **shared} for picture, sound in pairs]
         # Keys of our own: under "images" and "audio" the front end would add its own previews. Frequencies from the top row down.
         return io.NodeOutput(ui={"player": items, "row_hertz": [band_frequencies().flip(0).round(decimals=1).tolist()]})
-
-
-def rounded(pictures: Tensor) -> Tensor:
-    """Pictures (B, H, W, 1 or 3) as (B, H, W, 3) that core's PNG writer, which truncates, stores rounded."""
-    return (((pictures * LEVELS).round() + 0.5) / LEVELS).expand(-1, -1, -1, 3)
 
 
 NODES = [PlayImage]

@@ -13,6 +13,8 @@ from PIL import Image
 
 from itsound_core.spectrogram import AUFFUSION, mel_filters
 
+PLAY = {"class_type": "PlayImage", "inputs": {}}
+
 
 @pytest.fixture(scope="module")
 def nodes(pack):
@@ -26,7 +28,7 @@ def execute(nodes, tmp_path, monkeypatch):
 
     def run(image: torch.Tensor, audio: dict) -> dict:
         node = nodes.PlayImage.PREPARE_CLASS_CLONE(None)
-        node.hidden = SimpleNamespace(prompt={"1": "graph"}, extra_pnginfo={"workflow": {"id": "w"}})
+        node.hidden = SimpleNamespace(prompt={"1": PLAY}, extra_pnginfo={"workflow": {"id": "w"}}, unique_id="1")
         ui = node.execute(image, audio).ui
         for item in ui["player"]:
             for part in ("picture", "sound"):
@@ -52,8 +54,9 @@ def test_picture_and_sound_are_whole_and_carry_the_workflow(play):
     (item,) = play((levels.float() / 255)[None, ..., None].expand(-1, -1, -1, 3), noise(10.24))
     picture = Image.open(item["picture"])
     assert (np.asarray(picture)[..., 0] == levels.numpy()).all(), "every level is stored as it is"
-    assert json.loads(picture.text["prompt"]) == {"1": "graph"} and json.loads(picture.text["workflow"]) == {"id": "w"}
+    assert json.loads(picture.text["prompt"]) == {"1": PLAY} and json.loads(picture.text["workflow"]) == {"id": "w"}
     samples, rate = soundfile.read(item["sound"])
+    assert picture.text["Comment"] == "An image that sounds", "nothing generated it"
     assert rate == 16000 and np.abs(samples - noise(10.24)["waveform"][0, 0].numpy()).max() < 1e-4
     assert item["seconds"] == item["picture_seconds"] == 10.24
 
