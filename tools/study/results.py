@@ -7,8 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from tools.intervals import percent
-
+from ..intervals import percent
 from .clips import StudyError, readable
 
 QUESTIONS = {"sounds": "sound", "looks": "picture", "fits": "alignment"}
