@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import numpy as np
 import pytest
 import soundfile
 import torch
@@ -23,7 +24,7 @@ from tools.quickstart.server import Server
 
 TEMPLATES = sorted((REPO / "workflows").glob("*.json"))
 STEPS = 4
-LONG = 20.48
+LONG = 12.8  # seconds: two windows of 10.24
 SAMPLE_RATE, HOP, ROWS = 16000, 160, 256
 FRAMES, TRIMMED = 1024, 32
 
@@ -61,6 +62,12 @@ def write_lora(path: Path) -> None:
     up, down = torch.randn(width, rank, generator=generator), torch.randn(rank, width, generator=generator)
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file({f"{layer}.lora_up.weight": up, f"{layer}.lora_down.weight": down}, path)
+
+
+def pictures_alone(prompt: workflow.Prompt) -> workflow.Prompt:
+    """Without its other outputs: the server runs what leads to an output."""
+    others = ("SaveAudio", "SaveVideo", "PreviewImage", "PreviewAny")
+    return {node_id: node for node_id, node in prompt.items() if node["class_type"] not in others}
 
 
 def saved_files(server: Server, prompt: workflow.Prompt) -> dict[str, list[Path]]:
@@ -131,8 +138,7 @@ def test_the_papers_template_has_the_papers_settings(object_info: dict[str, Any]
 
 def test_the_few_step_templates_lora_is_the_image_models_alone(server: Server, object_info: dict[str, Any]) -> None:
     prompt = embedded_twin(prompt_of(REPO / "workflows" / "images_that_sound_few_steps.json", object_info, steps=2), server)
-    others = ("SaveAudio", "SaveVideo", "PreviewImage", "PreviewAny")  # the server runs what leads to an output, here the picture alone
-    prompt = {node_id: node for node_id, node in prompt.items() if node["class_type"] not in others}
+    prompt = pictures_alone(prompt)
     pictures = {}
     for weight in (0.5, 1.0):
         for strength in (0.0, 1.0):
@@ -143,6 +149,37 @@ def test_the_few_step_templates_lora_is_the_image_models_alone(server: Server, o
             pictures[weight, strength] = Image.open(server.output / f"{name}_00001_.png").tobytes()
     assert pictures[0.5, 0.0] != pictures[0.5, 1.0]
     assert pictures[1.0, 0.0] == pictures[1.0, 1.0]
+
+
+def column_steps(picture: np.ndarray) -> np.ndarray:
+    """Mean difference between neighbouring columns; the first is that between the last column and the first."""
+    return np.abs(picture - np.roll(picture, 1, axis=1)).mean(0)
+
+
+def test_repainting_a_part_leaves_every_pixel_outside_of_the_mask_and_no_seam(server: Server, object_info: dict[str, Any]) -> None:
+    prompt = pictures_alone(prompt_of(REPO / "workflows" / "repaint_a_part.json", object_info, STEPS))
+    composite = workflow.node_of(prompt, "ImageCompositeMasked")
+    start = workflow.node_of(prompt, "MaskComposite")["x"]
+    end = start + next(node["inputs"]["width"] for node in prompt.values() if node["inputs"].get("value") == 1.0)
+    workflow.node_of(prompt, "SaveImage")["filename_prefix"] = "repaint/after"
+    prompt["before"] = {"class_type": "SaveImage", "inputs": {"images": composite["destination"], "filename_prefix": "repaint/before"}}
+    list(server.run(prompt))
+
+    before, after = (np.asarray(Image.open(server.output / f"repaint/{name}_00001_.png"), np.float32) for name in ("before", "after"))
+    changed = (before != after).any(axis=(0, 2))
+    assert changed[start + 1 : end - 1].all() and not changed[:start].any() and not changed[end:].any()
+    usual, steps = column_steps(before[..., 0]), column_steps(after[..., 0])
+    for join in (slice(start - 1, start + 2), slice(end - 1, end + 2)):
+        assert steps[join].max() < 1.1 * max(usual[join].max(), np.quantile(usual, 0.95))
+
+
+def test_the_loops_picture_has_no_seam_where_its_end_meets_its_start(server: Server, object_info: dict[str, Any]) -> None:
+    prompt = pictures_alone(prompt_of(REPO / "workflows" / "loop.json", object_info, STEPS))
+    workflow.node_of(prompt, "ImageCrop")["width"] = round(LONG * SAMPLE_RATE / HOP)
+    workflow.node_of(prompt, "SaveImage")["filename_prefix"] = "ring/turn"
+    list(server.run(prompt))
+    steps = column_steps(np.asarray(Image.open(server.output / "ring" / "turn_00001_.png").convert("L"), np.float32))
+    assert steps[0] < np.quantile(steps, 0.95)
 
 
 @pytest.mark.parametrize("template", OFFERED)
