@@ -25,7 +25,7 @@ from tools.quickstart.server import Server
 
 TEMPLATES = sorted((REPO / "workflows").glob("*.json"))
 STEPS = 4
-LONG = 20.48
+LONG = 12.8  # seconds: two windows of 10.24
 SAMPLE_RATE, HOP, ROWS = 16000, 160, 256
 FRAMES, TRIMMED = 1024, 32
 
@@ -173,6 +173,37 @@ def test_the_few_step_templates_lora_is_the_image_models_alone(server: Server, o
             pictures[weight, strength] = Image.open(server.output / f"{name}_00001_.png").tobytes()
     assert pictures[0.5, 0.0] != pictures[0.5, 1.0]
     assert pictures[1.0, 0.0] == pictures[1.0, 1.0]
+
+
+def column_steps(picture: np.ndarray) -> np.ndarray:
+    """Mean difference between neighbouring columns; the first is that between the last column and the first."""
+    return np.abs(picture - np.roll(picture, 1, axis=1)).mean(0)
+
+
+def test_repainting_a_part_leaves_every_pixel_outside_of_the_mask_and_no_seam(server: Server, object_info: dict[str, Any]) -> None:
+    prompt = picture_alone(prompt_of(REPO / "workflows" / "repaint_a_part.json", object_info, STEPS), object_info)
+    composite = workflow.node_of(prompt, "ImageCompositeMasked")
+    start = workflow.node_of(prompt, "MaskComposite")["x"]
+    end = start + next(node["inputs"]["width"] for node in prompt.values() if node["inputs"].get("value") == 1.0)
+    workflow.node_of(prompt, "SaveImage")["filename_prefix"] = "repaint/after"
+    prompt["before"] = {"class_type": "SaveImage", "inputs": {"images": composite["destination"], "filename_prefix": "repaint/before"}}
+    list(server.run(prompt))
+
+    before, after = (np.asarray(Image.open(server.output / f"repaint/{name}_00001_.png"), np.float32) for name in ("before", "after"))
+    changed = (before != after).any(axis=(0, 2))
+    assert changed[start + 1 : end - 1].all() and not changed[:start].any() and not changed[end:].any()
+    usual, steps = column_steps(before[..., 0]), column_steps(after[..., 0])
+    for join in (slice(start - 1, start + 2), slice(end - 1, end + 2)):
+        assert steps[join].max() < 1.1 * max(usual[join].max(), np.quantile(usual, 0.95))
+
+
+def test_the_loops_picture_has_no_seam_where_its_end_meets_its_start(server: Server, object_info: dict[str, Any]) -> None:
+    prompt = picture_alone(prompt_of(REPO / "workflows" / "loop.json", object_info, STEPS), object_info)
+    workflow.node_of(prompt, "ImageCrop")["width"] = round(LONG * SAMPLE_RATE / HOP)
+    workflow.node_of(prompt, "SaveImage")["filename_prefix"] = "ring/turn"
+    list(server.run(prompt))
+    steps = column_steps(np.asarray(Image.open(server.output / "ring" / "turn_00001_.png").convert("L"), np.float32))
+    assert steps[0] < np.quantile(steps, 0.95)
 
 
 @pytest.mark.parametrize("template", OFFERED)
