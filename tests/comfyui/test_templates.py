@@ -91,8 +91,10 @@ def test_template_runs_and_its_picture_sound_and_video_agree(template: Path, ser
         columns, rows = Image.open(picture).size
         sound, rate = soundfile.read(recording)
         assert rows == ROWS
-        assert rate == SAMPLE_RATE
-        assert sound.shape == (columns * HOP,)
+        if template.stem == "imprint_a_photo":  # the recording's own rate and channels
+            assert (rate, sound.shape) == (44100, (columns * 441, 2))
+        else:
+            assert (rate, sound.shape) == (SAMPLE_RATE, (columns * HOP,))
         assert abs(sound).max() > 0.0
         if template.stem.startswith("images_that_sound"):
             assert columns == FRAMES - TRIMMED  # 9.92 s
