@@ -201,8 +201,8 @@ def test_a_curve_needs_two_of_its_rows(tmp_path):
     some = [record(i, name=name) for name in ("joint", "guidance-5", "guidance-10", "imprint") for i in range(3)]
     drawn = curves.curves(some, "judges")
     assert drawn.count("<circle") == 3 and drawn.count("<polyline") == 2
-    for name in ("guidance", "imprint"):
-        assert f">{name}</text>" in drawn
+    for text in ("guidance", "imprint", "5", "10"):
+        assert f">{text}</text>" in drawn
     with pytest.raises(ValueError, match="nothing to draw"):
         curves.curves(some[:3], "scores")
 
