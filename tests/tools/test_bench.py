@@ -21,7 +21,7 @@ from tools.evaluate import bench as benches
 from tools.evaluate import records
 from tools.evaluate.bench import Bench, Setup, Task, softened
 from tools.evaluate.examine import verdicts
-from tools.evaluate.models import Folders
+from tools.evaluate.folders import Folders
 from tools.evaluate.rows import EMBEDDED, Row
 from tools.evaluate.samples import LISTS
 

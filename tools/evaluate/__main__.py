@@ -24,8 +24,8 @@ from dataclasses import fields
 from functools import partial
 from pathlib import Path
 
-from .bench import Bench, Setup
-from .models import Folders
+from . import curves, records, search, sheets, tables
+from .folders import Folders
 from .rows import EMBEDDED, PAPER, TABLES
 from .samples import LISTS
 from .workers import Crew, LocalWorker
@@ -116,6 +116,8 @@ def _folders(args: argparse.Namespace) -> Folders:
 
 
 def _crew(args: argparse.Namespace, folders: Folders) -> Crew:
+    from .bench import Bench, Setup
+
     new_bench = partial(Bench, Setup(folders, args.threads, args.compile))
     if args.ray is None:
         return Crew(args.workers, partial(LocalWorker, new_bench))
@@ -126,7 +128,7 @@ def _crew(args: argparse.Namespace, folders: Folders) -> Crew:
 
 
 def _run(args: argparse.Namespace) -> None:
-    from .run import run
+    from .run import run  # here, because tables need not wait for diffusers and transformers
 
     folders = _folders(args)
     args.output.mkdir(parents=True, exist_ok=True)
@@ -148,26 +150,18 @@ def _judge(args: argparse.Namespace) -> None:
 
 
 def _tables(args: argparse.Namespace) -> None:
-    from . import records, tables
-
     print(tables.tables(records.gather(args.folders, args.mixed, args.settings), args.settings, args.classes))
 
 
 def _curves(args: argparse.Namespace) -> None:
-    from . import curves, records
-
     args.output.write_text(curves.curves(records.gather(args.folders, args.mixed), args.by))
 
 
 def _sheets(args: argparse.Namespace) -> None:
-    from . import sheets
-
     sheets.write(args.folders, args.count, args.mixed, args.output)
 
 
 def _search(args: argparse.Namespace) -> None:
-    from . import records, search
-
     found = search.Candidates(records.gather(args.folders, args.mixed))
     print(search.report(found, args.keepers))
     if args.curve:

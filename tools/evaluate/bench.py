@@ -20,7 +20,8 @@ from itsound_core.sampling import STABLE_DIFFUSION, NoisePredictor, ddim, dpm_so
 from itsound_core.sds import Critic, Distillation, latents_by
 
 from .examine import Examiner
-from .models import Folders, Side, decode, load_vae
+from .folders import Folders
+from .models import Side, decode, load_vae
 from .rows import Row
 from .samples import Sample
 

@@ -17,7 +17,7 @@ from itsound_core.scoring import PictureScorer, SoundScorer
 from itsound_core.vocoder import load_vocoder, replace_magnitude
 
 from ..embedded.judge import Judge, load_judge
-from .models import Folders
+from .folders import Folders
 from .rows import Row
 from .samples import Sample
 
@@ -75,9 +75,7 @@ class Examiner:
             for picture, waveform, sample in zip(seen, heard, batch, strict=True)
         ]
         if not all(map(math.isfinite, chain(*found))):
-            raise ValueError(
-                "a score is not a number: a scorer's weights are damaged. Fetch it again, or name another."
-            )
+            raise ValueError("a score is not a number: a scorer's weights are damaged. Fetch it again, or name another.")
         return found
 
     def play(self, pictures: Tensor, name: str) -> Tensor:
