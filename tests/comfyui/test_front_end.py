@@ -12,6 +12,7 @@ from PIL import Image
 
 from tools.quickstart import workflow
 from tools.quickstart.environment import REPO
+from tools.quickstart.server import Server
 
 TEMPLATES = sorted((REPO / "workflows").glob("*.json"))
 
