@@ -28,6 +28,7 @@ BACKGROUND: Colour = (13, 13, 17)
 INK: Colour = (240, 240, 240)
 HEADINGS = ("looks like", "sounds like")
 MAX_LINES = 6
+LARGEST_LETTERS = 38
 GAP = 4
 """Rows between two pictures."""
 BACKDROP_SCALE, BACKDROP_BLUR, BACKDROP_BRIGHTNESS = 16, 4, 0.25
@@ -59,12 +60,14 @@ def with_captions(picture: Tensor, prompts: tuple[str, str], screen: tuple[int, 
     """
     height, width = picture.shape[:2]
     image = Image.fromarray(picture.numpy())
-    captions = Captions(prompts, *(screen or (max(width, NARROWEST) if any(map(clean, prompts)) else width, 0)))
     if screen:
+        captions = Captions(prompts, screen[0], LARGEST_LETTERS)
         scale = min(screen[0] / width, (screen[1] - captions.height - captions.margin) / height)
         image = image.resize((max(1, round(width * scale)), max(1, round(height * scale))), Image.Resampling.BICUBIC)
         frame = backdrop(image, screen)
     else:
+        frame_width = max(width, NARROWEST) if any(map(clean, prompts)) else width
+        captions = Captions(prompts, frame_width, min(12 + frame_width // 70, LARGEST_LETTERS))
         frame = Image.new("RGB", (even(captions.width), even(height + captions.height)), BACKGROUND)
     left, top = (frame.width - image.width) // 2, (frame.height - image.height - captions.height) // 2
     frame.paste(image, (left, top))
@@ -73,10 +76,10 @@ def with_captions(picture: Tensor, prompts: tuple[str, str], screen: tuple[int, 
 
 
 class Captions:
-    """The prompts in columns side by side, wrapped to a width in pixels; the letters grow with the longer side."""
+    """The prompts in columns side by side, wrapped to a width in pixels."""
 
-    def __init__(self, prompts: tuple[str, str], width: int, height: int) -> None:
-        size = min(12 + max(width, height) // 70, 40)
+    def __init__(self, prompts: tuple[str, str], width: int, size: int) -> None:
+        """Lay out letters `size` pixels high."""
         self.width, self.margin = width, size
         self.heading = Typeface("".join(HEADINGS), size * 3 // 4)
         told = {heading: text for heading, text in zip(HEADINGS, map(clean, prompts), strict=True) if text}

@@ -128,7 +128,7 @@ def imprint(image: Tensor, spectrogram: Tensor, rho: float = 0.5, fit: Fit = "co
         )
     frames = spectrogram.shape[-1]
     first, last = area.span(frames, AUFFUSION.sample_rate / AUFFUSION.hop_length)
-    laid = _at_frequencies(fit_to(darkness(image.float(), invert), area.rows, last - first, fit), area, band_frequencies().flip(0))
+    laid = at_frequencies(fit_to(darkness(image.float(), invert), area.rows, last - first, fit), area, band_frequencies().flip(0))
     return spectrogram * (1.0 - rho * F.pad(laid, (first, frames - last)))
 
 
@@ -178,7 +178,7 @@ def imprint_recording(
             heard = F.pad(before[max(begin, 0) : end], (max(-begin, 0), max(end - len(before), 0)))
             spectrum = stft(heard[None], fmt)[..., margin:-margin]
             picture = log_mel_to_picture(mel_to_log_mel(filters @ magnitude(spectrum * level)))
-            change = torch.expm1(-rho * fmt.log_range * _at_frequencies(piece, area, bins) * _at_rows(picture, rows))
+            change = torch.expm1(-rho * fmt.log_range * at_frequencies(piece, area, bins) * _at_rows(picture, rows))
             changed = istft(F.pad(spectrum * change, (margin, margin)), fmt)[0]
             inside = slice(max(begin, first), min(end, last))
             after[inside] += changed[inside.start - begin : inside.stop - begin]
@@ -187,7 +187,7 @@ def imprint_recording(
     return result
 
 
-def _at_frequencies(canvas: Tensor, area: Area, frequencies: Tensor) -> Tensor:
+def at_frequencies(canvas: Tensor, area: Area, frequencies: Tensor) -> Tensor:
     """A picture (B, area.rows, W) that covers the area, at frequencies (N,) in Hz: (B, N, W), 0 outside of it."""
     laid = canvas.new_zeros(canvas.shape[0], len(frequencies), canvas.shape[-1])
     inside = area.contains(frequencies)

@@ -143,6 +143,14 @@ def test_a_wish_reaches_the_text_that_a_link_leads_to() -> None:
     assert video["fps"] == 10.0
 
 
+def test_what_is_muted_is_left_out_with_its_links() -> None:
+    info = {name: {"input": {}, "input_order": {}, "display_name": name} for name in ("LoadImage", "SaveImage")}
+    slots = [{"name": "images", "type": "IMAGE", "link": 1}]
+    nodes = [{"id": 1, "type": "LoadImage", "mode": 2}, {"id": 2, "type": "SaveImage", "inputs": slots}]
+    prompt = workflow.to_prompt({"nodes": nodes, "links": [[1, 1, 0, 2, 0, "IMAGE"]]}, info)
+    assert [(node_id, node["inputs"]) for node_id, node in prompt.items()] == [("2", {})]
+
+
 @pytest.mark.parametrize(
     ("node", "complaint"), [({"type": "NoSuchNode"}, "no node 'NoSuchNode'"), ({"type": "SaveImage", "mode": 4}, "is bypassed")]
 )
@@ -150,14 +158,6 @@ def test_a_template_that_cannot_be_converted_says_why(node: dict[str, Any], comp
     graph = {"nodes": [{"id": 1, "inputs": [], "widgets_values": [], **node}], "links": []}
     with pytest.raises(QuickstartError, match=complaint):
         workflow.to_prompt(graph, {"SaveImage": {"input": {}, "input_order": {}, "display_name": "Save Image"}})
-
-
-def test_what_is_muted_is_left_out_with_its_links() -> None:
-    info = {name: {"input": {}, "input_order": {}, "display_name": name} for name in ("LoadImage", "SaveImage")}
-    slots = [{"name": "images", "type": "IMAGE", "link": 1}]
-    nodes = [{"id": 1, "type": "LoadImage", "mode": 2}, {"id": 2, "type": "SaveImage", "inputs": slots}]
-    prompt = workflow.to_prompt({"nodes": nodes, "links": [[1, 1, 0, 2, 0, "IMAGE"]]}, info)
-    assert [(node_id, node["inputs"]) for node_id, node in prompt.items()] == [("2", {})]
 
 
 @pytest.fixture

@@ -43,7 +43,7 @@ def kind(spec: list[Any], optional: bool) -> str:
         return "on" if options["default"] else "off"
     if name == "STRING":
         return "text"
-    if name == "COMBO" or isinstance(name, list):
+    if name in ("COMBO", "COLOR") or isinstance(name, list):
         return f"`{options['default']}`" if options.get("default") else "choice"
     return " or ".join(name.split(",")) + (", optional" if optional else "")
 

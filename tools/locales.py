@@ -28,8 +28,11 @@ FACT = re.compile(r"\d+(?:\.\d+)?|'\w+'|\b[\w.]+_\w+|\bmodels/\w+")
 
 
 def of_pack(object_info: dict[str, dict]) -> dict[str, dict]:
-    """This pack's nodes in an answer of /object_info."""
-    return {node_id: info for node_id, info in object_info.items() if info["python_module"] == f"custom_nodes.{PACK_NAME}"}
+    """This pack's nodes in an answer of /object_info; ValueError where there are none."""
+    ours = {node_id: info for node_id, info in object_info.items() if info["python_module"] == f"custom_nodes.{PACK_NAME}"}
+    if not ours:
+        raise ValueError(f"this ComfyUI has no node of {PACK_NAME}. Look into its log for why the pack did not load.")
+    return ours
 
 
 def locale(object_info: dict[str, dict]) -> dict[str, dict]:

@@ -31,10 +31,11 @@ QUALITIES = range(90, 40, -5)
 DEEPFLOYD = ("IF-I-M-v1.0", "IF-II-M-v1.0")
 """Folders under models/diffusers, there by name only: without any, their loader's widgets would be empty."""
 
+SETTINGS = {"Comfy.TutorialCompleted": True, "Comfy.NodeBadge.NodeSourceBadgeMode": "None"}
+"""No list of templates over the canvas, as a first visit opens it, and no badge over the node."""
 READY = "window.app && window.app.graph && window.app.extensionManager && document.querySelector('canvas')"
 PLACE = """async ([type, left, top]) => {
   const {app, LiteGraph} = window;
-  await app.extensionManager.setting.set("Comfy.NodeBadge.NodeSourceBadgeMode", "None");
   for (const old of [...app.graph.nodes]) app.graph.remove(old);  // clear() would number anew: the new node would take the old one's values
   app.canvas.clear_background_color = "#222";
   app.canvas.background_image = null;
@@ -44,8 +45,10 @@ PLACE = """async ([type, left, top]) => {
   app.graph.add(node);
   node.setSize([Math.max(node.size[0], 300), node.size[1]]);
   node.pos = [0, LiteGraph.NODE_TITLE_HEIGHT];
-  app.canvas.setDirty(true, true);
-  for (let frame = 0; frame < 10; frame++) await new Promise(requestAnimationFrame);
+  for (let frame = 0; frame < 10; frame++) {
+    app.canvas.draw(true, true);
+    await new Promise(requestAnimationFrame);
+  }
   return {width: node.size[0], height: node.size[1] + LiteGraph.NODE_TITLE_HEIGHT};
 }"""
 """A graph of one new node, drawn; its widgets that are elements of the page follow the canvas some frames later."""
@@ -72,6 +75,7 @@ def jpeg(picture: Image.Image) -> bytes:
 
 
 def draw_all(server: Server, wanted: list[str]) -> None:
+    server.post("/settings", SETTINGS)
     with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1400, "height": 1200}, locale="en-US")

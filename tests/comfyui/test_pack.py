@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import re
 from types import ModuleType
 from typing import Any
@@ -10,11 +11,12 @@ from typing import Any
 import pytest
 
 from tools import locales
+from tools.quickstart import workflow
 from tools.quickstart.environment import PACK_NAME, REPO, QuickstartError
 from tools.quickstart.server import Server
-from tools.quickstart.workflow import Prompt
 
 NODE_FILES = sorted(path.stem for path in (REPO / "nodes").glob("*.py") if "\nNODES = [" in path.read_text(encoding="utf-8"))
+BLUEPRINT = REPO / "subgraphs" / "Images that Sound.json"
 
 
 def test_every_node_is_registered(object_info: dict[str, Any], pack: ModuleType) -> None:
@@ -50,8 +52,15 @@ def test_every_menu_that_is_ours_alone_is_translated(server: Server, object_info
         assert told[language]["nodeDefs"].items() >= locales.load(language)["nodeDefs"].items()
 
 
+def test_the_blueprint_is_listed_and_served(server: Server) -> None:
+    listed = server.get("/api/global_subgraphs")
+    (blueprint,) = (key for key, entry in listed.items() if entry["info"]["node_pack"] == f"custom_nodes.{PACK_NAME}")
+    assert listed[blueprint]["name"] == "Images that Sound"
+    assert json.loads(server.get(f"/api/global_subgraphs/{blueprint}")["data"]) == workflow.load(BLUEPRINT)
+
+
 def test_a_prompt_that_cannot_run_is_refused_by_name(server: Server) -> None:
-    prompt: Prompt = {
+    prompt: workflow.Prompt = {
         "1": {"class_type": "TrimCanvas", "inputs": {"columns": 32}},
         "2": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}},
     }

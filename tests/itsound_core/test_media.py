@@ -108,6 +108,7 @@ def test_a_png_read_and_stored_again_is_the_same_and_alpha_stays():
     levels = torch.arange(256).repeat(3, 1).T.reshape(16, 16, 3)
     file = Image.open(io.BytesIO(encode_png(levels / 255.0, {"Title": "t", "Comment": "城"}, "<x/>")))
     assert np.array_equal(np.asarray(file), levels.numpy())
+    assert np.asarray(Image.open(io.BytesIO(encode_png(torch.full((2, 2, 3), 10.7 / 255), {})))).min() == 11
     assert file.info["Title"] == "t" and file.info["Comment"] == "城" and file.info["XML:com.adobe.xmp"] == "<x/>"
     assert Image.open(io.BytesIO(encode_png(torch.rand(4, 4, 4), {}))).mode == "RGBA"
     assert Image.open(io.BytesIO(encode_png(torch.rand(4, 4, 1), {}))).mode == "RGB"

@@ -48,6 +48,7 @@ def installed(pack: ModuleType, unpacked: Path, tmp_path_factory: pytest.TempPat
 def test_the_archive_has_what_a_user_needs_and_nothing_else(unpacked: Path) -> None:
     tracked = subprocess.run(["git", "ls-files"], cwd=REPO, check=True, capture_output=True, text=True).stdout.splitlines()
     needed = BESIDE | {name for name in tracked if name.startswith(tuple(f"{folder}/" for folder in WHOLE))}
+    needed |= {name for name in tracked if name.startswith("docs/") and name.endswith(".md")}  # help pages refer to them
     assert {str(path.relative_to(unpacked).as_posix()) for path in unpacked.rglob("*") if path.is_file()} == needed
     assert {path.parent.name for path in unpacked.glob("models/*/unet/*.safetensors")}
     assert (unpacked.parent / "pack.zip").stat().st_size < 40 * MEBIBYTE

@@ -21,7 +21,7 @@ from tools.evaluate import bench as benches
 from tools.evaluate import records
 from tools.evaluate.bench import Bench, Setup, Task, softened
 from tools.evaluate.examine import verdicts
-from tools.evaluate.models import Folders
+from tools.evaluate.folders import Folders
 from tools.evaluate.rows import EMBEDDED, Row
 from tools.evaluate.samples import LISTS
 
@@ -115,6 +115,15 @@ def test_a_made_picture_is_examined_as_it_is(bench):
     made = np.random.default_rng(0).random((2, 256, 320), np.float32)
     finished = bench.run(Task("imprint", EMBEDDED["imprint"], BATCH, made))
     assert np.array_equal(np.stack([one.picture for one in finished]), (255 * made).round().astype(np.uint8))
+
+
+def test_what_is_not_a_number_is_refused(bench, monkeypatch):
+    made = np.random.default_rng(0).random((1, 256, 320), np.float32)
+    with pytest.raises(ValueError, match="picture is not a number"):
+        bench.run(Task("imprint", EMBEDDED["imprint"], BATCH[:1], np.full_like(made, np.nan)))
+    monkeypatch.setattr(bench.examiner, "picture_scorer", lambda picture, prompts: torch.tensor([torch.nan]))
+    with pytest.raises(ValueError, match="score is not a number"):
+        bench.run(Task("imprint", EMBEDDED["imprint"], BATCH[:1], made))
 
 
 def test_vocoders_change_the_sound_and_not_the_picture(bench):

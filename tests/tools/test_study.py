@@ -18,7 +18,7 @@ import soundfile
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from tools.study.__main__ import build, tabulate
+from tools.study.__main__ import build, main, tabulate
 from tools.study.clips import Still, StudyError
 
 METHODS = ("the-method", "distilled", "imprinted")
@@ -138,7 +138,7 @@ def same_picture_and_sound(root: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "complaint"),
     [
-        (no_sound, r"1 lack picture or sound, as .*distilled/sample_1"),
+        (no_sound, r"1 missing, as .*distilled/sample_1.flac"),
         (broken_picture, r"distilled/sample_2.png cannot be read"),
         (empty_sound, r"imprinted/sample_0.wav cannot be read: it is empty"),
         (same_picture_and_sound, r"the-method/sample_3 and distilled/sample_3 are the same"),
@@ -162,6 +162,20 @@ def test_material_that_makes_no_study_is_refused_by_name(
 def test_a_method_is_not_compared_with_itself(material: Path) -> None:
     with pytest.raises(StudyError, match="not all different"):
         build([material / "distilled", material / "distilled"], material / "prompts.json", material / "twice.html")
+
+
+def test_the_command_says_what_is_wrong_and_fails(
+    material: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prompts = ["--prompts", str(material / "prompts.json")]
+    monkeypatch.setattr("sys.argv", ["study", "build", str(material / "the-method"), *prompts])
+    with pytest.raises(SystemExit):
+        main()
+    assert "baselines" in capsys.readouterr().err
+    output = ["--output", str(material / "nowhere" / "study.html")]
+    monkeypatch.setattr("sys.argv", ["study", "build", *map(str, folders(material)), *prompts, *output])
+    assert main() == 1
+    assert "nowhere is no folder" in capsys.readouterr().err
 
 
 def answered(key: dict[str, Any], ours: bool = True, pairs: int = 4, participant: str = "P1") -> dict[str, Any]:
@@ -196,7 +210,7 @@ def test_every_rate_stands_beside_its_n_and_interval(table: Callable[..., str], 
     for baseline in METHODS[1:]:
         assert f"| {baseline} | dogs / {PAIRS[1][1]} | 4 | 75 (30 to 95) | 75 (30 to 95) | 75 (30 to 95) |" in shown
         assert f"| {baseline} | **all** | 8 | 75 (41 to 93) | 75 (41 to 93) | 75 (41 to 93) |" in shown
-    assert "4 participants" in shown
+    assert "Participants: 4." in shown
 
 
 def test_half_filled_answers_count_and_are_told(table: Callable[..., str], key: dict[str, Any]) -> None:
@@ -205,9 +219,11 @@ def test_half_filled_answers_count_and_are_told(table: Callable[..., str], key: 
     assert sum(int(line.split(" | ")[2]) for line in shown.splitlines() if "**all**" in line) == 5
 
 
-def test_the_same_file_twice_counts_once(table: Callable[..., str], key: dict[str, Any]) -> None:
-    shown = table(answered(key), answered(key))
-    assert "answers-1.json says the same as" in shown and "1 participants" in shown
+def test_of_a_participant_who_stopped_and_went_on_the_longer_file_counts(table: Callable[..., str], key: dict[str, Any]) -> None:
+    for saved in ([answered(key, pairs=2), answered(key)], [answered(key), answered(key, pairs=2)], [answered(key), answered(key)]):
+        shown = table(*saved)
+        assert "Participant P1 is in" in shown and "Participants: 1." in shown and "answered" not in shown
+        assert sum(int(line.split(" | ")[2]) for line in shown.splitlines() if "**all**" in line) == 4
 
 
 def test_answers_that_cannot_be_counted_are_refused_by_file(table: Callable[..., str], key: dict[str, Any]) -> None:
@@ -215,7 +231,7 @@ def test_answers_that_cannot_be_counted_are_refused_by_file(table: Callable[...,
         table(answered(key, pairs=0))
     with pytest.raises(StudyError, match="answers-0.json and .*answers-1.json are both by participant P1 and differ"):
         table(answered(key), answered(key, ours=False))
-    with pytest.raises(StudyError, match="answers-1.json answers study 0123"):
+    with pytest.raises(StudyError, match="answers-1.json is of study 0123"):
         table(answered(key), {**answered(key, participant="P2"), "study": "0123"})
     for broken in ([], {"study": key["study"]}, {**answered(key), "answers": [{"pair": "pair-99"}]}):
         with pytest.raises(StudyError, match="answers-0.json is not what the survey saves"):

@@ -24,8 +24,8 @@ from dataclasses import fields
 from functools import partial
 from pathlib import Path
 
-from .bench import Bench, Setup
-from .models import Folders
+from . import curves, records, search, sheets, tables
+from .folders import Folders
 from .rows import EMBEDDED, PAPER, TABLES
 from .samples import LISTS
 from .workers import Crew, LocalWorker
@@ -41,9 +41,9 @@ def main() -> None:
     command.add_argument("rows", nargs="+", choices=[*TABLES, *EMBEDDED], metavar="row", help=f"{', '.join([*TABLES, *EMBEDDED])}")
     command.add_argument("--prompts", choices=LISTS, default="test", help="with the paper's, rows have the paper's settings")
     command.add_argument("--first", type=int, default=0, help="number of the first sample")
-    command.add_argument("--count", type=int, default=210, help="samples a row")
-    command.add_argument("--seeds", type=int, default=1, help="samples of a pair before the next pair comes")
-    command.add_argument("--steps", type=int, help="instead of the row's own")
+    command.add_argument("--count", type=_positive, default=210, help="samples a row")
+    command.add_argument("--seeds", type=_positive, default=1, help="samples of a pair before the next pair comes")
+    command.add_argument("--steps", type=_positive, help="instead of the row's own")
     command.add_argument("--image-guidance", type=float, help="instead of the row's own")
     command.add_argument("--audio-guidance", type=float, help="instead of the row's own")
     command.add_argument("--output", type=Path, required=True)
@@ -66,12 +66,12 @@ def main() -> None:
     command.set_defaults(do=_curves)
 
     command = _add_reader(commands, "sheets", "a contact sheet of each row")
-    command.add_argument("--count", type=int, default=24, help="pictures of a row, from the first")
+    command.add_argument("--count", type=_positive, default=24, help="pictures of a row, from the first")
     command.add_argument("--output", type=Path, required=True, help="folder for <row>.jpg")
     command.set_defaults(do=_sheets)
 
     command = _add_reader(commands, "search", "what the keeper search would have kept of the row candidates")
-    command.add_argument("--keepers", type=int, default=2, help="of each pair's candidates")
+    command.add_argument("--keepers", type=_positive, default=2, help="of each pair's candidates")
     command.add_argument("--curve", type=Path, metavar="SVG", help="also rank correlation by step, as a picture")
     command.set_defaults(do=_search)
 
@@ -86,8 +86,8 @@ def _add_work(command: argparse.ArgumentParser) -> None:
     for field in fields(Folders):
         default = "" if field.name == "judges" else ", not the embedded one"
         command.add_argument(f"--{field.name}", type=Path, metavar="FOLDER", help=f"the {field.name} model's folder{default}")
-    command.add_argument("--workers", type=int, default=2)
-    command.add_argument("--threads", type=int, default=1, help="of each worker")
+    command.add_argument("--workers", type=_positive, default=2)
+    command.add_argument("--threads", type=_positive, default=1, help="of each worker")
     command.add_argument("--compile", action="store_true", help="torch.compile: some 0.8 of the time on a CPU; needs a C++ compiler")
     command.add_argument("--ray", metavar="ADDRESS", help="workers of this Ray cluster, one a GPU, instead of --workers here")
 
@@ -97,6 +97,13 @@ def _add_reader(commands: argparse._SubParsersAction, name: str, text: str) -> a
     command.add_argument("folders", type=Path, nargs="+", help="runs, read as one")
     command.add_argument("--mixed", action="store_true", help="also records that were not made alike")
     return command
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
+    return number
 
 
 def _folders(args: argparse.Namespace) -> Folders:
@@ -109,6 +116,8 @@ def _folders(args: argparse.Namespace) -> Folders:
 
 
 def _crew(args: argparse.Namespace, folders: Folders) -> Crew:
+    from .bench import Bench, Setup
+
     new_bench = partial(Bench, Setup(folders, args.threads, args.compile))
     if args.ray is None:
         return Crew(args.workers, partial(LocalWorker, new_bench))
@@ -119,7 +128,7 @@ def _crew(args: argparse.Namespace, folders: Folders) -> Crew:
 
 
 def _run(args: argparse.Namespace) -> None:
-    from .run import run
+    from .run import run  # here, because tables need not wait for diffusers and transformers
 
     folders = _folders(args)
     args.output.mkdir(parents=True, exist_ok=True)
@@ -141,26 +150,18 @@ def _judge(args: argparse.Namespace) -> None:
 
 
 def _tables(args: argparse.Namespace) -> None:
-    from . import records, tables
-
     print(tables.tables(records.gather(args.folders, args.mixed, args.settings), args.settings, args.classes))
 
 
 def _curves(args: argparse.Namespace) -> None:
-    from . import curves, records
-
     args.output.write_text(curves.curves(records.gather(args.folders, args.mixed), args.by))
 
 
 def _sheets(args: argparse.Namespace) -> None:
-    from . import sheets
-
     sheets.write(args.folders, args.count, args.mixed, args.output)
 
 
 def _search(args: argparse.Namespace) -> None:
-    from . import records, search
-
     found = search.Candidates(records.gather(args.folders, args.mixed))
     print(search.report(found, args.keepers))
     if args.curve:

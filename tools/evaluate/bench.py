@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from transformers.utils.logging import disable_progress_bar
 
 from itsound_core.canvas import FourierCanvas
 from itsound_core.composition import Expert, compose
@@ -19,7 +20,8 @@ from itsound_core.sampling import STABLE_DIFFUSION, NoisePredictor, ddim, dpm_so
 from itsound_core.sds import Critic, Distillation, latents_by
 
 from .examine import Examiner
-from .models import Folders, Side, decode, load_vae
+from .folders import Folders
+from .models import Side, decode, load_vae
 from .rows import Row
 from .samples import Sample
 
@@ -61,6 +63,7 @@ class Bench:
 
     def __init__(self, setup: Setup) -> None:
         torch.set_num_threads(setup.threads)
+        disable_progress_bar()  # of loading, which would hide that of the run
         self.setup, self.device = setup, "cuda" if torch.cuda.is_available() else "cpu"
         self.sides: dict[str, Side] = {}
 
@@ -89,6 +92,8 @@ class Bench:
             pictures = torch.cat([self.distilled(task.row, sample) for sample in batch])
         else:
             pictures = self.denoised(task.row, batch, foreseen)
+        if not pictures.isfinite().all():
+            raise ValueError(f"{task.name}: a picture is not a number: a model's weights are damaged. Fetch it again, or name another.")
         examined = self.examiner(task.row, pictures, batch)
         seconds = round((time.perf_counter() - began) / len(batch), 2)
         levels = (255 * pictures).round().byte().cpu().numpy()

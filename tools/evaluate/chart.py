@@ -27,7 +27,10 @@ class Point:
 
 
 def chart(series: Mapping[str, Sequence[Point]], x_title: str, y_title: str) -> str:
-    """An SVG with a line of points for each series, in order, and a legend. Raises ValueError where there is nothing to show."""
+    """An SVG with a line of points for each series, in order, and a legend of the lines; a series of one point is gray, and not in it.
+
+    Raises ValueError where there is nothing to show.
+    """
     points = [point for line in series.values() for point in line]
     if not points:
         raise ValueError("there is nothing to draw: no row of any curve has records with these values")
@@ -43,8 +46,9 @@ def chart(series: Mapping[str, Sequence[Point]], x_title: str, y_title: str) -> 
         drawn += [_line(x_axis.start, y, x_axis.end, y, GRID), _text(x_axis.start - 8, y + 4, f"{value:g}", "end")]
     drawn.append(_text((x_axis.start + x_axis.end) / 2, HEIGHT - 16, x_title, "middle"))
     drawn.append(f'<g transform="rotate(-90)">{_text(-(y_axis.start + y_axis.end) / 2, 18, y_title, "middle")}</g>')
+    colors = iter(COLORS)
     for number, (name, line) in enumerate(series.items()):
-        color = COLORS[number % len(COLORS)]
+        color = next(colors) if len(line) > 1 else INK
         places = [(x_axis.place(point.x), y_axis.place(point.y)) for point in line]
         joined = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
         drawn.append(f'<polyline points="{joined}" fill="none" stroke="{color}" stroke-width="2"/>')
@@ -52,8 +56,9 @@ def chart(series: Mapping[str, Sequence[Point]], x_title: str, y_title: str) -> 
             drawn.append(_line(x_axis.place(point.x_interval[0]), y, x_axis.place(point.x_interval[1]), y, f"{color}80"))
             drawn.append(_line(x, y_axis.place(point.y_interval[0]), x, y_axis.place(point.y_interval[1]), f"{color}80"))
             drawn += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{color}"/>', _text(x + 6, y - 6, point.label, "start")]
-        drawn += [_line(WIDTH - LEGEND + 16, 40 + 22 * number, WIDTH - LEGEND + 40, 40 + 22 * number, color, 3)]
-        drawn.append(_text(WIDTH - LEGEND + 48, 44 + 22 * number, name, "start"))
+        if len(line) > 1:
+            top, left = 40 + 22 * number, WIDTH - LEGEND + 16
+            drawn += [_line(left, top, left + 24, top, color, 3), _text(left + 32, top + 4, name, "start")]
     return "\n".join([*drawn, "</svg>", ""])
 
 

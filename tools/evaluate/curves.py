@@ -54,6 +54,7 @@ def curves(records: list[Record], by: str) -> str:
         points = []
         for row in shown:
             (x, x_interval), (y, y_interval) = x_value(groups[row]), y_value(groups[row])
-            points.append(Point(x, y, x_interval, y_interval, row.rpartition("-")[2] if len(rows) > 1 else ""))
+            value = row.rpartition("-")[2]
+            points.append(Point(x, y, x_interval, y_interval, value if value[0].isdigit() else row))
         series[name] = points
     return chart(series, x_title, y_title)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 import torch
@@ -15,7 +17,7 @@ from itsound_core.scoring import PictureScorer, SoundScorer
 from itsound_core.vocoder import load_vocoder, replace_magnitude
 
 from ..embedded.judge import Judge, load_judge
-from .models import Folders
+from .folders import Folders
 from .rows import Row
 from .samples import Sample
 
@@ -61,16 +63,20 @@ class Examiner:
         return [(round(clip, 2), round(clap, 2)) for clip, clap in self.scores(pictures, waveforms, batch)]
 
     def scores(self, pictures: Tensor, waveforms: Tensor, batch: Sequence[Sample]) -> list[tuple[float, float]]:
+        """(CLIP, CLAP) of each; raises ValueError where one is not a number."""
         seen = pictures[..., :-DARK_COLUMNS]
         heard = waveforms[:, : -DARK_COLUMNS * spectrogram.AUFFUSION.hop_length]
         rate = spectrogram.AUFFUSION.sample_rate
-        return [
+        found = [
             (
                 float(self.picture_scorer(picture, [sample.image_prompt])),
                 float(self.sound_scorer(waveform, rate, [sample.audio_prompt])),
             )
             for picture, waveform, sample in zip(seen, heard, batch, strict=True)
         ]
+        if not all(map(math.isfinite, chain(*found))):
+            raise ValueError("a score is not a number: a scorer's weights are damaged. Fetch it again, or name another.")
+        return found
 
     def play(self, pictures: Tensor, name: str) -> Tensor:
         """Waveforms (B, T) of pictures (B, 256, W), by a vocoder of rows.VOCODERS."""

@@ -15,7 +15,7 @@ from itsound_core.imprint import imprint
 
 from . import records
 from .bench import Finished, Task
-from .models import Folders
+from .folders import Folders
 from .records import MAKING, Record
 from .rows import Row
 from .samples import Sample

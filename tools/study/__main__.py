@@ -28,9 +28,7 @@ from .survey import compose, page
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m tools.study", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser("python -m tools.study", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     build_parser = commands.add_parser("build", help="make the survey and its key")
     build_parser.add_argument("ours", type=Path, help="the folder of the method under test")
@@ -58,6 +56,8 @@ def build(folders: list[Path], prompts: Path, output: Path) -> None:
     for path in (output, key):
         if path.exists():
             raise StudyError(f"{path} exists, and answers may belong to it: name another --output, or remove it.")
+    if not output.parent.is_dir():
+        raise StudyError(f"{output.parent} is no folder: make it, or name another --output.")
     samples = read_prompts(prompts)
     methods = read_methods(folders, samples)
     media, count = {method: {} for method in methods}, sum(map(len, methods.values()))
@@ -78,7 +78,7 @@ def tabulate(paths: list[Path], key_path: Path) -> None:
     """Print the table and what there is to say about the files."""
     key = read_key(key_path)
     answers, remarks = read_answers(paths, key)
-    print("\n".join([table(answers, key), "", f"{len(answers)} participants; 95 % intervals after Wilson.", *remarks]))
+    print("\n".join([table(answers, key), "", f"Participants: {len(answers)}. 95 % intervals after Wilson.", *remarks]))
 
 
 if __name__ == "__main__":

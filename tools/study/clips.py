@@ -15,12 +15,13 @@ import soundfile
 import torch
 from PIL import Image
 
+from itsound_core.media import encode_mp4
 from itsound_core.playhead import playhead_frames
 from itsound_core.resampling import resample
 
 FPS = 25
 AAC_RATE = 48000
-CODECS = {"video": {"h264"}, "audio": {"aac", "mp3"}}
+CODECS = {"video": {"h264"}, "audio": {"aac", "flac", "mp3"}}
 """What every current browser plays in an MP4."""
 
 
@@ -83,26 +84,13 @@ class Still(NamedTuple):
                 raise ValueError("it is empty")
 
     def mp4(self) -> bytes:
-        """H.264 and AAC; the line crosses the picture once in the sound."""
+        """The line crosses the picture once in the sound."""
         sound, rate = soundfile.read(self.sound, dtype="float32", always_2d=True)
-        picture = torch.from_numpy(np.array(Image.open(self.picture).convert("RGB"))) / 255
-        height, width = picture.shape[:2]
-        picture = torch.nn.functional.pad(picture, (0, 0, 0, width % 2, 0, height % 2))  # H.264 takes even sizes only
-        samples = resample(torch.from_numpy(sound.mean(axis=1, keepdims=True).T.copy()), rate, AAC_RATE)
-        buffer = io.BytesIO()
-        with av.open(buffer, "w", "mp4") as clip:
-            video = clip.add_stream("h264", rate=Fraction(FPS), options={"crf": "18"})
-            video.height, video.width = picture.shape[:2]
-            video.pix_fmt = "yuv420p"
-            audio = clip.add_stream("aac", rate=AAC_RATE, layout="mono")
-            for frame in playhead_frames(picture[None], len(sound) / rate, FPS):
-                clip.mux(video.encode(av.VideoFrame.from_ndarray(frame.numpy(), format="rgb24")))
-            clip.mux(video.encode())
-            heard = av.AudioFrame.from_ndarray(samples.numpy(), format="fltp", layout="mono")
-            heard.sample_rate, heard.pts = AAC_RATE, 0
-            clip.mux(audio.encode(heard))
-            clip.mux(audio.encode())
-        return buffer.getvalue()
+        with Image.open(self.picture) as picture:
+            pixels = torch.from_numpy(np.array(picture.convert("RGB"))) / 255
+        frames = playhead_frames(pixels[None], len(sound) / rate, FPS)
+        samples = resample(torch.from_numpy(sound.mean(axis=1)[None]), rate, AAC_RATE)
+        return encode_mp4(frames, Fraction(FPS), samples, AAC_RATE, {}).getvalue()
 
 
 Clip = Video | Still

@@ -14,7 +14,6 @@ from .clips import Clip, Still, StudyError, Video, readable
 Samples = dict[PromptPair, list[str]]
 """Names of samples by what the questions call their picture and sound."""
 COLUMNS = ("name", "image", "audio")
-SOUNDS = (".flac", ".wav")
 
 
 def read_prompts(path: Path) -> Samples:
@@ -50,27 +49,26 @@ def read_methods(folders: list[Path], samples: Samples) -> dict[str, dict[str, C
     methods = {folder.resolve().name: folder for folder in folders}
     if len(methods) < len(folders):
         raise StudyError(f"The folders' names are the methods' names in the table: {', '.join(map(str, folders))} are not all different.")
-    forms = [{key: {name: form(folder, name) for name in names} for key, folder in methods.items()} for form in (video, still)]
-    lacking = [[f"{methods[key] / name}" for key, clips in form.items() for name, clip in clips.items() if clip is None] for form in forms]
-    for form, missing in zip(forms, lacking, strict=True):
+    absent = []
+    for form in (video, still):
+        clips = {method: {name: form(folder, name) for name in names} for method, folder in methods.items()}
+        listed = [clip for group in clips.values() for clip in group.values()]
+        missing = [path for clip in listed for path in clip if not path.is_file()]
         if not missing:
-            found = {key: {name: clip for name, clip in clips.items() if clip} for key, clips in form.items()}
-            for clips in found.values():
-                for clip in clips.values():
-                    clip.check()
-            return found
+            for clip in listed:
+                clip.check()
+            return clips
+        absent.append(f"{len(missing)} missing, as {missing[0]}")
     raise StudyError(
-        f"Every folder needs every name of the prompts file, all as <name>.mp4 or all as <name>.png with <name>.flac or <name>.wav. "
-        f"{len(lacking[0])} have no video, as {lacking[0][0]}; {len(lacking[1])} lack picture or sound, as {lacking[1][0]}."
+        f"Every folder needs every name of the prompts file, all as <name>.mp4 ({absent[0]}) or all as <name>.png with <name>.flac or "
+        f"<name>.wav ({absent[1]})."
     )
 
 
-def video(folder: Path, name: str) -> Video | None:
-    path = folder / f"{name}.mp4"
-    return Video(path) if path.is_file() else None
+def video(folder: Path, name: str) -> Clip:
+    return Video(folder / f"{name}.mp4")
 
 
-def still(folder: Path, name: str) -> Still | None:
-    picture = folder / f"{name}.png"
-    sounds = [path for path in (folder / f"{name}{suffix}" for suffix in SOUNDS) if path.is_file()]
-    return Still(picture, sounds[0]) if picture.is_file() and sounds else None
+def still(folder: Path, name: str) -> Clip:
+    flac, wav = (folder / f"{name}{suffix}" for suffix in (".flac", ".wav"))
+    return Still(folder / f"{name}.png", wav if wav.is_file() and not flac.is_file() else flac)

@@ -7,8 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from tools.intervals import percent
-
+from ..intervals import percent
 from .clips import StudyError, readable
 
 QUESTIONS = {"sounds": "sound", "looks": "picture", "fits": "alignment"}
@@ -31,7 +30,8 @@ def read_key(path: Path) -> dict:
 def read_answers(paths: list[Path], key: dict) -> tuple[dict[str, list[dict]], list[str]]:
     """Each participant's answers, and remarks on files that were left out and on participants who stopped early.
 
-    Raises StudyError for a file that the survey did not save, for another study's, and for two different files of one participant.
+    Of a participant who stopped, saved, went on and saved again, the longer file counts. Raises StudyError for a file that the survey did
+    not save, for another study's, and for two files of one participant that differ.
     """
     answers: dict[str, list[dict]] = {}
     files: dict[str, Path] = {}
@@ -39,21 +39,29 @@ def read_answers(paths: list[Path], key: dict) -> tuple[dict[str, list[dict]], l
     for path in paths:
         saved = read_json(path)
         try:
-            study, participant, given = saved["study"], saved["participant"], saved["answers"]
-            if study == key["study"]:
-                check(given, key["pairs"])
+            if saved["study"] != key["study"]:
+                raise StudyError(f"{path} is of study {saved['study']}, the key of {key['study']}: give each study's answers with its key.")
+            participant, given = str(saved["participant"]), saved["answers"]
+            check(given, key["pairs"])
         except (KeyError, TypeError, ValueError) as error:
             raise StudyError(f"{path} is not what the survey saves ({error!r}): leave it out.") from None
-        if study != key["study"]:
-            raise StudyError(f"{path} answers study {study}, the key is of {key['study']}: give each study's answers with its own key.")
         if participant in answers:
-            if given != answers[participant]:
-                raise StudyError(f"{files[participant]} and {path} are both by participant {participant} and differ: leave one out.")
-            remarks.append(f"{path} says the same as {files[participant]} and was left out.")
-            continue
+            known, other = answers[participant], files[participant]
+            both = min(len(known), len(given))
+            if known[:both] != given[:both]:
+                raise StudyError(f"{other} and {path} are both by participant {participant} and differ: leave one out.")
+            longer, shorter = (path, other) if len(given) > len(known) else (other, path)
+            remarks.append(
+                f"Participant {participant} is in {longer} and {shorter}: only the first of them, which says no less, is counted."
+            )
+            if longer is other:
+                continue
         answers[participant], files[participant] = given, path
-        if len(given) < len(key["pairs"]):
-            remarks.append(f"Participant {participant} answered {len(given)} of {len(key['pairs'])} pairs, which are counted.")
+    remarks += [
+        f"Participant {participant} answered {len(given)} of {len(key['pairs'])} pairs, which are counted."
+        for participant, given in answers.items()
+        if len(given) < len(key["pairs"])
+    ]
     return answers, remarks
 
 
