@@ -1,5 +1,6 @@
 /** The player's element: a picture, the line that runs over it, and what a hand, a keyboard and a screen reader need. */
 
+import { button, icon, make } from "./elements.js";
 import { paint, VIEWS } from "./picture.js";
 import { decode, Playback, SoundBlocked } from "./playback.js";
 import { readSettings, writeSettings } from "./settings.js";
@@ -20,14 +21,6 @@ const UNREACHABLE = "ComfyUI does not answer. Start it, then press Run again.";
 const UNREADABLE = "This browser can not read the picture or the sound.";
 const BLOCKED = "The browser holds the sound back: click to play.";
 
-const ICONS = {
-  play: "M3 5l8 6-8 6z",
-  pause: "M3 5v12M9 5v12",
-  loop: "M2 11V8h8l-2.5-3M10 11v3H2l2.5 3",
-  previous: "M8 6l-5 5 5 5",
-  next: "M4 6l5 5-5 5",
-};
-
 const KEYS = {
   " ": (player) => player.toggle(),
   k: (player) => player.toggle(),
@@ -42,29 +35,6 @@ const KEYS = {
   PageUp: (player) => player.showItem(player.index - 1),
   PageDown: (player) => player.showItem(player.index + 1),
 };
-
-/** An element with its properties set and its children in it. */
-function make(tag, properties = {}, ...children) {
-  const { style, ...others } = properties;
-  const element = Object.assign(document.createElement(tag), others);
-  Object.assign(element.style, style);
-  element.append(...children);
-  return element;
-}
-
-function icon(name) {
-  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-  svg.setAttribute("viewBox", "0 0 12 22");
-  svg.setAttribute("aria-hidden", "true");
-  const path = document.createElementNS("http://www.w3.org/2000/svg", "path");
-  path.setAttribute("d", ICONS[name]);
-  svg.append(path);
-  return svg;
-}
-
-function button(name, title, onclick) {
-  return make("button", { type: "button", title, ariaLabel: title, className: `its-player-${name}`, onclick }, icon(name));
-}
 
 const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
 const tenths = (seconds) => seconds.toFixed(1);
@@ -226,13 +196,9 @@ export class Player {
     this.canvas = make("canvas");
     this.silence = make("div", { className: "its-player-silence" });
     this.line = make("div", { className: "its-player-line" });
-    this.stage = make(
-      "div",
-      { className: "its-player-stage", style: { width: "100%", aspectRatio: USUAL_ASPECT }, role: "slider", tabIndex: 0, ariaLabel: "Playhead", ariaValueMin: "0" },
-      this.canvas,
-      this.silence,
-      this.line,
-    );
+    const slider = { role: "slider", tabIndex: 0, ariaLabel: "Playhead", ariaValueMin: "0" };
+    this.stage = make("div", { className: "its-player-stage", ...slider }, this.canvas, this.silence, this.line);
+    this.#shape(USUAL_ASPECT);
     this.playButton = button("play", "Play (Space)", () => this.toggle());
     this.time = make("span", { className: "its-player-time" });
     this.loopButton = button("loop", "Loop (L)", () => this.toggleLoop());
@@ -280,7 +246,7 @@ export class Player {
     this.stage.addEventListener("pointerleave", () => (this.pointer.textContent = ""));
   }
 
-  /** What the player knows and what could be typed does not reach ComfyUI's shortcuts; a focused part keeps the keys that it has a use for. */
+  /** What the player knows and what could be typed does not reach ComfyUI's shortcuts; a focused part keeps the keys that it uses. */
   #onKey(event) {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     const partsOwn = event.target.matches("input, select") || (event.target.matches("button") && event.key === " ");
@@ -344,9 +310,13 @@ export class Player {
   #draw() {
     if (!this.#files) return;
     const { bitmap } = this.#files;
-    const aspect = clamp(bitmap.width / bitmap.height, NARROWEST, WIDEST);
-    Object.assign(this.stage.style, { width: `${100 * Math.min(aspect, 1)}%`, aspectRatio: aspect });
+    this.#shape(clamp(bitmap.width / bitmap.height, NARROWEST, WIDEST));
     paint(this.canvas, bitmap, this.#settings.view);
+  }
+
+  /** The stage as wide as the node, and no higher than wide. */
+  #shape(aspect) {
+    Object.assign(this.stage.style, { width: `${100 * Math.min(aspect, 1)}%`, aspectRatio: aspect });
   }
 
   /** Bring everything that is shown up to date. */
