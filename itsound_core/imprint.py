@@ -1,30 +1,98 @@
-"""The imprint baseline (paper A.1): darken a spectrogram by a picture."""
+"""Imprint (paper A.1): darken a sound where a picture is dark, in its spectrogram or in the recording itself."""
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from typing import Literal, get_args
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Fit = Literal["cover", "contain", "stretch"]
+from .griffin_lim import OnStep
+from .spectrogram import (
+    AUFFUSION,
+    band_frequencies,
+    bin_frequencies,
+    format_at,
+    hz_to_mel,
+    istft,
+    log_mel_to_picture,
+    magnitude,
+    mel_filters,
+    mel_to_log_mel,
+    stft,
+)
+
+Fit = Literal["cover", "contain", "stretch", "tile"]
 FITS: tuple[Fit, ...] = get_args(Fit)
+Scale = Literal["mel", "linear"]
+SCALES: tuple[Scale, ...] = get_args(Scale)
+
+PIECE = 256
+"""Frames of a recording at work at a time."""
 
 
-def darkness(image: Tensor) -> Tensor:
-    """gray(1 - image), (B, H, W) in 0..1, of an image (B, C, H, W) in 0..1; gray is the channel mean.
+@dataclass(frozen=True)
+class Area:
+    """The part of a sound over which a picture is laid: a rectangle in time and frequency.
 
-    With two or four channels the last one is alpha: what is transparent darkens nothing.
+    `scale` says where its rows lie: equally far apart in mel, as in the spectrograms of this pack, or in Hz. On either, 0 to 8000 Hz are
+    the 256 rows of a spectrogram, and other ranges are as high as they are there, so that proportions are those that a viewer shows.
     """
-    if image.shape[1] in (2, 4):
-        return (1.0 - image[:, :-1]).mean(1) * image[:, -1]
-    return (1.0 - image).mean(1)
+
+    start: float = 0.0
+    """Seconds from the beginning."""
+    seconds: float = 0.0
+    """Length; 0 is to the end."""
+    low_hz: float = 0.0
+    high_hz: float = AUFFUSION.f_max
+    scale: Scale = "mel"
+
+    def span(self, total: int, per_second: float) -> tuple[int, int]:
+        """First and last (excluded) of a sound's `total` columns or samples, `per_second` of them a second."""
+        end = round((self.start + self.seconds) * per_second) if self.seconds else total
+        return round(self.start * per_second), min(end, total)
+
+    @property
+    def rows(self) -> int:
+        """Height of the area; less than 1 where no row lies between low_hz and high_hz."""
+        low, high = self._position(torch.tensor([self.low_hz, self.high_hz], dtype=torch.float64))
+        return round(float(high - low)) - 1
+
+    def rows_at(self, frequencies: Tensor) -> Tensor:
+        """Row of each frequency (N,) in Hz, fractional, counted from the top: -1 at high_hz, `rows` at low_hz, as mel bands lie."""
+        low, high = self._position(torch.tensor([self.low_hz, self.high_hz], dtype=torch.float64))
+        return (high - self._position(frequencies)) / (high - low) * (self.rows + 1) - 1
+
+    def contains(self, frequencies: Tensor) -> Tensor:
+        """Which of the frequencies (N,) in Hz lie in the area, (N,) bool."""
+        return (frequencies >= self.low_hz) & (frequencies <= self.high_hz)
+
+    def _position(self, hz: Tensor) -> Tensor:
+        """Rows of a spectrogram above 0 Hz."""
+        position = hz_to_mel if self.scale == "mel" else torch.Tensor.double
+        return position(hz) / position(torch.tensor(AUFFUSION.f_max, dtype=torch.float64)) * (AUFFUSION.n_mels + 1)
+
+
+WHOLE = Area()
+
+
+def darkness(image: Tensor, invert: bool = False) -> Tensor:
+    """gray(1 - image), or gray(image) where inverted, (B, H, W) in 0..1, of an image (B, C, H, W) in 0..1; gray is the channel mean.
+
+    With two or four channels the last one is alpha: what is transparent darkens nothing, inverted or not.
+    """
+    colours, alpha = (image[:, :-1], image[:, -1]) if image.shape[1] in (2, 4) else (image, 1.0)
+    return (colours if invert else 1.0 - colours).mean(1) * alpha
 
 
 def fit_to(image: Tensor, height: int, width: int, fit: Fit = "cover") -> Tensor:
     """Resize (B, H, W) to (B, height, width), antialiased.
 
-    "cover" keeps the proportions and crops what sticks out, "contain" keeps them and pads with 0, both centred; "stretch" distorts.
+    "cover" keeps the proportions and crops what sticks out, "contain" keeps them and pads with 0, both centred; "stretch" distorts;
+    "tile" keeps them at full height and repeats the image from left to right, the last one cut.
     """
     source_height, source_width = image.shape[-2:]
     if fit == "cover":
@@ -33,20 +101,24 @@ def fit_to(image: Tensor, height: int, width: int, fit: Fit = "cover") -> Tensor
         top, left = (source_height - crop_height) // 2, (source_width - crop_width) // 2
         image = image[:, top : top + crop_height, left : left + crop_width]
     inner_height, inner_width = height, width
-    if fit == "contain":
-        scale = min(height / source_height, width / source_width)
+    if fit in ("contain", "tile"):
+        scale = height / source_height
+        if fit == "contain":
+            scale = min(scale, width / source_width)
         inner_height, inner_width = max(1, round(source_height * scale)), max(1, round(source_width * scale))
     resized = F.interpolate(image[:, None], (inner_height, inner_width), mode="bilinear", antialias=True)[:, 0]
+    if fit == "tile":
+        return resized.repeat(1, 1, math.ceil(width / inner_width))[..., :width]
     top, left = (height - inner_height) // 2, (width - inner_width) // 2
     return F.pad(resized, (left, width - inner_width - left, top, height - inner_height - top))
 
 
-def imprint(image: Tensor, spectrogram: Tensor, rho: float = 0.5, fit: Fit = "cover") -> Tensor:
+def imprint(image: Tensor, spectrogram: Tensor, rho: float = 0.5, fit: Fit = "cover", area: Area = WHOLE, invert: bool = False) -> Tensor:
     """spectrogram * (1 - rho * gray(1 - image)) (paper A.1), (B, n_mels, frames) in 0..1.
 
     `image` is (B, C, H, W) in 0..1 of any size and channel count, `spectrogram` (B, n_mels, frames) in 0..1 with high frequencies at the
-    top. The image is fitted to the spectrogram as `fit_to` says; where it does not reach ("contain"), the spectrogram stays as it is.
-    A larger rho (0..1) gives a clearer picture and a worse sound. A single image or spectrogram serves the whole batch of the other.
+    top. The image is fitted to the area as `fit_to` says; where it does not reach, the spectrogram stays as it is. A larger rho (0..1)
+    gives a clearer picture and a worse sound. A single image or spectrogram serves the whole batch of the other.
     Raises ValueError when both are batches of different sizes.
     """
     if image.shape[0] != spectrogram.shape[0] and 1 not in (image.shape[0], spectrogram.shape[0]):
@@ -54,4 +126,78 @@ def imprint(image: Tensor, spectrogram: Tensor, rho: float = 0.5, fit: Fit = "co
             f"{image.shape[0]} images cannot be imprinted on {spectrogram.shape[0]} spectrograms. "
             "Give as many images as spectrograms, or only one of either."
         )
-    return spectrogram * (1.0 - rho * fit_to(darkness(image.float()), *spectrogram.shape[-2:], fit=fit))
+    frames = spectrogram.shape[-1]
+    first, last = area.span(frames, AUFFUSION.sample_rate / AUFFUSION.hop_length)
+    laid = at_frequencies(fit_to(darkness(image.float(), invert), area.rows, last - first, fit), area, band_frequencies().flip(0))
+    return spectrogram * (1.0 - rho * F.pad(laid, (first, frames - last)))
+
+
+def imprint_recording(
+    image: Tensor,
+    waveform: Tensor,
+    rate: int,
+    rho: float = 0.5,
+    fit: Fit = "cover",
+    area: Area = WHOLE,
+    invert: bool = False,
+    on_step: OnStep | None = None,
+) -> Tensor:
+    """A recording (channels, T) at `rate` Hz, darkened as `imprint` darkens its spectrogram, with its own phase: (channels, T).
+
+    `image` is (C, H, W) in 0..1. Each channel is filtered alone: its short-time spectrum is multiplied by exp(-rho d x r), where d is the
+    image's darkness, x the channel's own spectrogram picture (at a peak of 0.95, so that loudness does not matter) and r its range in
+    nepers: what turns a picture's x into x (1 - rho d). Only windows that lie inside the area are changed, except at the recording's own
+    ends: samples outside of it stay as they are to the bit, and its border is a fade of half a window (32 ms).
+
+    It goes in pieces of PIECE frames; on_step is called after each, with the pieces of all channels. `area` must end within the recording.
+    """
+    fmt = format_at(rate)
+    first, last = area.span(waveform.shape[-1], rate)
+    canvas = fit_to(darkness(image.float()[None], invert), area.rows, math.ceil((last - first) / fmt.hop_length), fit)
+    # Frames are the columns and, before and after them, those whose windows reach in.
+    overlap = (fmt.win_length - fmt.hop_length) // 2
+    reach = math.ceil(overlap / fmt.hop_length)
+    canvas = F.pad(canvas, (reach, reach), mode="replicate")
+    if first > 0:
+        canvas[..., : 2 * reach] = 0.0
+    if last < waveform.shape[-1]:
+        canvas[..., reach + (last - first - overlap) // fmt.hop_length :] = 0.0
+
+    filters = mel_filters(fmt)
+    bins = bin_frequencies(fmt)
+    rows = Area(high_hz=fmt.f_max).rows_at(bins)
+    margin = math.ceil(fmt.win_length / fmt.hop_length)
+    pieces = canvas.split(PIECE, dim=-1)
+    result = waveform.clone()
+    for channel, (before, after) in enumerate(zip(waveform, result, strict=True)):
+        # As loud as AudioToSpectrogram makes it, where magnitudes are those of windows at 16 kHz.
+        level = AUFFUSION.peak / before.abs().max().clamp(min=1e-30) * (AUFFUSION.win_length / fmt.win_length)
+        for index, piece in enumerate(pieces):
+            begin = first + (index * PIECE - reach - margin) * fmt.hop_length
+            end = begin + (piece.shape[-1] + 2 * margin) * fmt.hop_length
+            heard = F.pad(before[max(begin, 0) : end], (max(-begin, 0), max(end - len(before), 0)))
+            spectrum = stft(heard[None], fmt)[..., margin:-margin]
+            picture = log_mel_to_picture(mel_to_log_mel(filters @ magnitude(spectrum * level)))
+            change = torch.expm1(-rho * fmt.log_range * at_frequencies(piece, area, bins) * _at_rows(picture, rows))
+            changed = istft(F.pad(spectrum * change, (margin, margin)), fmt)[0]
+            inside = slice(max(begin, first), min(end, last))
+            after[inside] += changed[inside.start - begin : inside.stop - begin]
+            if on_step:
+                on_step(channel * len(pieces) + index + 1, len(waveform) * len(pieces))
+    return result
+
+
+def at_frequencies(canvas: Tensor, area: Area, frequencies: Tensor) -> Tensor:
+    """A picture (B, area.rows, W) that covers the area, at frequencies (N,) in Hz: (B, N, W), 0 outside of it."""
+    laid = canvas.new_zeros(canvas.shape[0], len(frequencies), canvas.shape[-1])
+    inside = area.contains(frequencies)
+    laid[:, inside] = _at_rows(canvas, area.rows_at(frequencies[inside]))
+    return laid
+
+
+def _at_rows(picture: Tensor, rows: Tensor) -> Tensor:
+    """A picture (B, H, W) at fractional rows (N,), linearly interpolated: (B, N, W). Outer rows go on beyond the edges."""
+    rows = rows.clamp(0, picture.shape[1] - 1)
+    above = rows.long()
+    below = (above + 1).clamp(max=picture.shape[1] - 1)
+    return torch.lerp(picture[:, above], picture[:, below], (rows - above).to(picture)[:, None])

@@ -10,8 +10,9 @@ Three quantities with one shape, (B, n_mels, frames):
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import scipy.fft
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -55,8 +56,32 @@ class SpectrogramFormat:
 
 AUFFUSION = SpectrogramFormat()
 
+FRAMES_AT_A_TIME = 4096
 
-def _hz_to_mel(hz: Tensor) -> Tensor:
+
+def format_at(rate: int) -> SpectrogramFormat:
+    """Auffusion's analysis of a recording at `rate` Hz: its windows and hops in seconds, its mel bands and more of them up to rate / 2.
+
+    Windows and hops are even numbers of samples, as `istft` needs them; a hop is 10 ms and less than two samples more. At 16 kHz it is
+    AUFFUSION but for rounding in f_max.
+    """
+    ratio = rate / AUFFUSION.sample_rate
+    half_window = round(AUFFUSION.win_length * ratio / 2)
+    nyquist, top = hz_to_mel(torch.tensor([rate / 2, AUFFUSION.f_max], dtype=torch.float64))
+    spacing = top / (AUFFUSION.n_mels + 1)
+    n_mels = int(nyquist / spacing + 1e-6) - 1
+    return replace(
+        AUFFUSION,
+        sample_rate=rate,
+        n_fft=2 * scipy.fft.next_fast_len(2 * half_window, real=True),  # pyright: ignore[reportOperatorIssue]
+        win_length=2 * half_window,
+        hop_length=2 * math.ceil(AUFFUSION.hop_length * ratio / 2),
+        n_mels=n_mels,
+        f_max=float(_mel_to_hz((n_mels + 1) * spacing)),
+    )
+
+
+def hz_to_mel(hz: Tensor) -> Tensor:
     """Slaney's mel scale: linear to 1 kHz, logarithmic above."""
     linear = 3.0 * hz / 200.0
     logarithmic = 15.0 + torch.log(hz.clamp(min=1e-9) / 1000.0) * (27.0 / math.log(6.4))
@@ -67,11 +92,26 @@ def _mel_to_hz(mel: Tensor) -> Tensor:
     return torch.where(mel < 15.0, 200.0 * mel / 3.0, 1000.0 * torch.exp((mel - 15.0) * (math.log(6.4) / 27.0)))
 
 
+def _band_edges(fmt: SpectrogramFormat) -> Tensor:
+    """(n_mels + 2,) float64 Hz, equally far apart in mel: band k rises from edge k to edge k + 1 and falls to edge k + 2."""
+    limits = hz_to_mel(torch.tensor([fmt.f_min, fmt.f_max], dtype=torch.float64))
+    return _mel_to_hz(torch.linspace(float(limits[0]), float(limits[1]), fmt.n_mels + 2, dtype=torch.float64))
+
+
+def band_frequencies(fmt: SpectrogramFormat = AUFFUSION) -> Tensor:
+    """Hz at which each mel band is most sensitive, (n_mels,) float64, rising."""
+    return _band_edges(fmt)[1:-1]
+
+
+def bin_frequencies(fmt: SpectrogramFormat = AUFFUSION) -> Tensor:
+    """Hz of each bin of the Fourier transform, (n_fft / 2 + 1,) float64, rising."""
+    return torch.linspace(0.0, fmt.sample_rate / 2, fmt.n_fft // 2 + 1, dtype=torch.float64)
+
+
 def mel_filters(fmt: SpectrogramFormat = AUFFUSION, device: torch.device | str = "cpu") -> Tensor:
     """Triangular mel filter bank, Slaney scale and norm, (n_mels, n_fft / 2 + 1), float32."""
-    bins = torch.linspace(0.0, fmt.sample_rate / 2, fmt.n_fft // 2 + 1, dtype=torch.float64)
-    limits = _hz_to_mel(torch.tensor([fmt.f_min, fmt.f_max], dtype=torch.float64))
-    edges = _mel_to_hz(torch.linspace(float(limits[0]), float(limits[1]), fmt.n_mels + 2, dtype=torch.float64))
+    bins = bin_frequencies(fmt)
+    edges = _band_edges(fmt)
     ramps = edges[:, None] - bins[None, :]
     widths = edges.diff()[:, None]
     triangles = torch.minimum(-ramps[:-2] / widths[:-1], ramps[2:] / widths[1:]).clamp(min=0.0)
@@ -89,16 +129,22 @@ def stft(waveform: Tensor, fmt: SpectrogramFormat = AUFFUSION) -> Tensor:
 
     Raises ValueError when the waveform is too short to be reflected.
     """
+    return _stft(_reflected(waveform, fmt), fmt)
+
+
+def _reflected(waveform: Tensor, fmt: SpectrogramFormat) -> Tensor:
     if waveform.shape[-1] <= fmt.padding:
         shortest = (fmt.padding + 1) / fmt.sample_rate
         raise ValueError(
             f"The waveform has {waveform.shape[-1]} samples; the spectrogram needs more than {fmt.padding} "
             f"({shortest:.3f} s at {fmt.sample_rate} Hz). Use a longer recording or pad it with silence."
         )
-    padded = F.pad(waveform.float()[:, None], (fmt.padding, fmt.padding), mode="reflect")[:, 0]
-    return torch.stft(
-        padded, fmt.n_fft, fmt.hop_length, fmt.win_length, analysis_window(fmt, waveform.device), center=False, return_complex=True
-    )
+    return F.pad(waveform.float()[:, None], (fmt.padding, fmt.padding), mode="reflect")[:, 0]
+
+
+def _stft(padded: Tensor, fmt: SpectrogramFormat) -> Tensor:
+    window = analysis_window(fmt, padded.device)
+    return torch.stft(padded, fmt.n_fft, fmt.hop_length, fmt.win_length, window, center=False, return_complex=True)
 
 
 def istft(spectrum: Tensor, fmt: SpectrogramFormat = AUFFUSION) -> Tensor:
@@ -131,8 +177,12 @@ def magnitude(spectrum: Tensor, fmt: SpectrogramFormat = AUFFUSION) -> Tensor:
 
 
 def waveform_to_mel(waveform: Tensor, fmt: SpectrogramFormat = AUFFUSION) -> Tensor:
-    """Mel magnitude (B, n_mels, T // hop) of a waveform (B, T) at fmt.sample_rate."""
-    return mel_filters(fmt, waveform.device) @ magnitude(stft(waveform, fmt), fmt)
+    """Mel magnitude (B, n_mels, T // hop) of a waveform (B, T) at fmt.sample_rate. It goes in pieces, so that hours need little memory."""
+    filters = mel_filters(fmt, waveform.device)
+    padded = _reflected(waveform, fmt)
+    step, beyond = FRAMES_AT_A_TIME * fmt.hop_length, fmt.n_fft - fmt.hop_length
+    pieces = [padded[:, start : start + step + beyond] for start in range(0, padded.shape[-1] - fmt.n_fft + 1, step)]
+    return torch.cat([filters @ magnitude(_stft(piece, fmt), fmt) for piece in pieces], dim=-1)
 
 
 def mel_to_log_mel(mel: Tensor, fmt: SpectrogramFormat = AUFFUSION) -> Tensor:

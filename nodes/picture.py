@@ -1,4 +1,4 @@
-"""Nodes from picture to picture: colours for a spectrogram, a photo imprinted into one, and a canvas laid out as its sound."""
+"""Nodes from picture to picture: colours for a spectrogram, and a canvas laid out as its sound."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import torch
 from comfy_api.latest import io
 
 from ..itsound_core.colormap import COLORMAPS, apply_colormap, renormalize
-from ..itsound_core.imprint import FITS, Fit, imprint
 from ..itsound_core.spectrogram import AUFFUSION
 from ..itsound_core.views import VIEWS
 from . import checks
@@ -49,53 +48,6 @@ class RenormalizeSpectrogram(io.ComfyNode):
     def execute(cls, spectrogram, colormap, stretch=True) -> io.NodeOutput:
         picture = checks.picture(spectrogram, "RenormalizeSpectrogram")
         return io.NodeOutput(apply_colormap(renormalize(picture) if stretch else picture, colormap))
-
-
-class ImprintBaseline(io.ComfyNode):
-    """The imprint baseline: a spectrogram darkened by a picture (paper A.1)."""
-
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id="ImprintBaseline",
-            display_name="Imprint Baseline",
-            category=CATEGORY,
-            description="Darkens a spectrogram where a picture is dark, so that the picture can be seen in the sound: "
-            "spectrogram x (1 - rho x gray(1 - image)). Needs no diffusion model; the paper's baseline.",
-            search_aliases=["hide image in sound", "spectrogram art", "watermark"],
-            inputs=[
-                io.Image.Input(
-                    "image",
-                    tooltip="Any picture, in any size. Its dark parts quieten the sound; transparent ones (a fourth channel) do not.",
-                ),
-                io.Image.Input("spectrogram", tooltip="The sound's spectrogram, 256 rows high, from AudioToSpectrogram or a VAE."),
-                io.Float.Input(
-                    "rho",
-                    default=0.5,
-                    min=0.0,
-                    max=1.0,
-                    step=0.01,
-                    tooltip="How strongly the picture darkens. More makes the picture clearer and the sound worse; the paper uses 0.5.",
-                ),
-                io.Combo.Input(
-                    "fit",
-                    options=list(FITS),
-                    default=FITS[0],
-                    optional=True,
-                    tooltip="How the picture meets the spectrogram's shape. cover: fill it and crop what sticks out. contain: show the "
-                    "whole picture and leave the sound beside it alone. stretch: distort the picture.",
-                ),
-            ],
-            outputs=[io.Image.Output(display_name="imprinted", tooltip="The darkened spectrogram, for SpectrogramToAudio.")],
-        )
-
-    @classmethod
-    def execute(cls, image, spectrogram, rho, fit: Fit = FITS[0]) -> io.NodeOutput:
-        node = "ImprintBaseline"
-        picture = checks.picture(spectrogram, node)
-        channels, picture = checks.pair(checks.pixels(image, node, "image"), picture, node, ("image", "spectrogram"))
-        gray = imprint(channels.movedim(-1, 1).to(picture.device), picture, rho, fit)  # BHWC -> BCHW
-        return io.NodeOutput(apply_colormap(gray, "gray"))
 
 
 class ViewCanvas(io.ComfyNode):
@@ -148,4 +100,4 @@ class ViewCanvas(io.ComfyNode):
         return io.NodeOutput(arrange(pixels.movedim(-1, 1)).movedim(1, -1))  # BHWC -> BCHW and back
 
 
-NODES = [RenormalizeSpectrogram, ImprintBaseline, ViewCanvas]
+NODES = [RenormalizeSpectrogram, ViewCanvas]

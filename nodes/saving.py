@@ -48,17 +48,17 @@ class SaveImageThatSounds(io.ComfyNode):
         if not filename_prefix.strip(" ./\\"):
             raise ValueError(f"{NODE}: filename_prefix is {filename_prefix!r}; give the files a name, such as images-that-sound/bells.")
 
-        pairs = save_pairs(pictures, samples, rate, cls.hidden, filename_prefix, io.FolderType.output)
+        pairs = save_pairs(pictures, samples, rate, filename_prefix, io.FolderType.output, cls.hidden)
         return io.NodeOutput(ui={"images": [picture for picture, _ in pairs], "audio": [sound for _, sound in pairs]})
 
 
 def save_pairs(
-    pictures: Tensor, samples: Tensor, rate: int, hidden: io.HiddenHolder | None, prefix: str, place: io.FolderType
+    pictures: Tensor, samples: Tensor, rate: int, prefix: str, place: io.FolderType, hidden: io.HiddenHolder | None
 ) -> list[tuple[ui.SavedResult, ui.SavedResult]]:
-    """Write pictures (B, H, W, C) in 0..1 as PNG and samples (B, 1 or 2, T) as FLAC, in pairs of one name, into ComfyUI's output or temp.
+    """Write pictures (B, H, W, C) and samples (B, 1 or 2, T), each two as a PNG and a FLAC of one name, into one of ComfyUI's folders.
 
-    Both carry the workflow and the provenance of what reaches the node by its inputs `image` and `audio`. Everything is encoded before
-    anything is written. A prefix that leads out of the folder is an error.
+    Both files say what they are, as far as the graph tells upstream of the node's `image` and `audio`. Nothing is written before all of
+    them are encoded.
     """
     graph, seen, heard = workflow_tags(hidden), provenance(hidden, ("image",)), provenance(hidden, ("audio",))
     texts = {name.capitalize(): text for name, text in seen.tags().items()} | graph  # PNG's own keywords are Title, Comment, Software
@@ -66,18 +66,17 @@ def save_pairs(
         (encode_png(picture, texts, seen.xmp()), encode_flac(sound, rate, heard.tags() | graph))
         for picture, sound in zip(pictures, samples, strict=True)
     ]
-    root = folder_paths.get_output_directory() if place == io.FolderType.output else folder_paths.get_temp_directory()
     height, width = pictures.shape[1:3]
+    root = folder_paths.get_directory_by_type(place.value)
     folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(prefix, root, width, height)
-    pairs = []
-    for index, pair in enumerate(files):
-        # The underscore after the number is what lets every version of ComfyUI count on from it.
-        stem = f"{name.replace('%batch_num%', str(index))}_{counter + index:05}_"
-        names = f"{stem}.png", f"{stem}.flac"
-        for file, data in zip(names, pair, strict=True):
-            Path(folder, file).write_bytes(data)
-        pairs.append(tuple(ui.SavedResult(file, subfolder, place) for file in names))
-    return pairs
+
+    def write(stem: str, suffix: str, data: bytes) -> ui.SavedResult:
+        Path(folder, f"{stem}.{suffix}").write_bytes(data)
+        return ui.SavedResult(f"{stem}.{suffix}", subfolder, place)
+
+    # The underscore after the number is what lets every version of ComfyUI count on from it.
+    stems = [f"{name.replace('%batch_num%', str(index))}_{counter + index:05}_" for index in range(len(files))]
+    return [(write(stem, "png", picture), write(stem, "flac", sound)) for stem, (picture, sound) in zip(stems, files, strict=True)]
 
 
 NODES = [SaveImageThatSounds]

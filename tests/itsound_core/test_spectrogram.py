@@ -5,8 +5,11 @@ import numpy as np
 import pytest
 import torch
 
+from itsound_core import spectrogram
 from itsound_core.spectrogram import (
     AUFFUSION,
+    band_frequencies,
+    format_at,
     istft,
     limit_peak,
     mel_filters,
@@ -51,6 +54,25 @@ def test_a_hundred_frames_a_second():
 
 def test_istft_inverts_stft_to_the_edges(noise):
     torch.testing.assert_close(istft(stft(noise)), noise, rtol=0, atol=1e-5)
+
+
+def test_in_pieces_the_picture_is_the_same(noise, monkeypatch):
+    expected = waveform_to_picture(noise)
+    for frames in (1, 37, 100):
+        monkeypatch.setattr(spectrogram, "FRAMES_AT_A_TIME", frames)
+        torch.testing.assert_close(waveform_to_picture(noise), expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("rate", [8000, 11025, 16000, 22050, 44100, 48000, 96000])
+def test_at_any_rate_the_format_has_auffusions_bands_and_windows_and_an_exact_inverse(rate):
+    fmt = format_at(rate)
+    shared = min(fmt.n_mels, AUFFUSION.n_mels)
+    torch.testing.assert_close(band_frequencies(fmt)[:shared], band_frequencies()[:shared])
+    assert fmt.f_max <= rate / 2 + 1e-6 < band_frequencies(format_at(2 * rate))[fmt.n_mels + 1]
+    assert fmt.win_length / rate == pytest.approx(0.064, abs=1 / rate)
+    assert fmt.hop_length / rate == pytest.approx(0.01, abs=2 / rate)
+    sound = torch.randn(1, 30 * fmt.hop_length, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(istft(stft(sound, fmt), fmt), sound, rtol=0, atol=1e-4)
 
 
 def test_high_tones_are_at_the_top():

@@ -56,34 +56,6 @@ def test_alpha_is_not_heard(nodes):
     assert torch.equal(image, expected)
 
 
-def test_imprint_darkens_the_spectrogram_where_the_picture_is_dark(nodes):
-    """x_spec (1 - rho gray(1 - x_img)), paper A.1."""
-    image = torch.cat([gray(0.0, 1, 64, 128), gray(1.0, 1, 64, 128)], dim=2)
-    spectrogram = noise(1, 256, 1024, 3)
-    (imprinted,) = nodes.ImprintBaseline.execute(image, spectrogram, 0.5).args
-    assert imprinted.shape == (1, 256, 1024, 3)
-    heard = spectrogram.mean(-1, keepdim=True)
-    assert torch.allclose(imprinted[:, :, :500], 0.5 * heard[:, :, :500], atol=1e-6)
-    assert torch.allclose(imprinted[:, :, 524:], heard[:, :, 524:], atol=1e-6)
-
-
-def test_one_picture_is_imprinted_on_every_spectrogram_of_a_batch(nodes):
-    (imprinted,) = nodes.ImprintBaseline.execute(gray(0.5, 1, 100, 100), gray(0.8, 3, 256, 64), 1.0).args
-    assert imprinted.shape == (3, 256, 64, 3)
-    assert torch.allclose(imprinted, torch.tensor(0.4), atol=1e-5)
-
-
-def test_a_picture_contained_in_the_spectrogram_leaves_the_sides_alone(nodes):
-    (imprinted,) = nodes.ImprintBaseline.execute(gray(0.0, 1, 256, 256), gray(1.0, 1, 256, 1024), 0.5, fit="contain").args
-    assert imprinted[0, :, :380].eq(1).all() and imprinted[0, :, 644:].eq(1).all()
-    assert torch.allclose(imprinted[0, :, 390:630], torch.tensor(0.5))
-
-
-def test_batches_of_different_sizes_are_refused(nodes):
-    with pytest.raises(ValueError, match=r"ImprintBaseline: image is a batch of 2 and spectrogram a batch of 3\. Give"):
-        nodes.ImprintBaseline.execute(gray(0.5, 2, 64, 64), gray(0.5, 3, 256, 64), 0.5)
-
-
 BAD_PICTURES = {
     "height not 256": (gray(0.5, 1, 512, 512), r"512 x 512 pixels; a spectrogram is 256 high.*ImageScale"),
     "NaN": (gray(float("nan"), 1, 256, 64), r"49152 values that are NaN or infinite.*--fp32-vae"),
@@ -101,8 +73,6 @@ def test_a_picture_that_is_no_spectrogram_is_refused_with_culprit_and_remedy(nod
     spectrogram, message = BAD_PICTURES[case]
     with pytest.raises(ValueError, match="RenormalizeSpectrogram: spectrogram .*" + message):
         as_comfyui_runs_it(nodes.RenormalizeSpectrogram).execute(spectrogram, "gray")
-    with pytest.raises(ValueError, match="ImprintBaseline: spectrogram .*" + message):
-        as_comfyui_runs_it(nodes.ImprintBaseline).execute(gray(0.5, 1, 64, 64), spectrogram, 0.5)
 
 
 def test_rounding_errors_just_outside_the_range_are_accepted(nodes):
