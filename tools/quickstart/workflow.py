@@ -10,7 +10,7 @@ from .environment import QuickstartError
 
 Prompt = dict[str, dict[str, Any]]
 
-WIDGET_TYPES = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", "COMFY_DYNAMICCOMBO_V3"}
+WIDGET_TYPES = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", "COMFY_DYNAMICCOMBO_V3", "BOUNDING_BOX"}
 FRONT_END_ONLY = {"Note", "MarkdownNote"}
 
 
