@@ -201,7 +201,7 @@ def test_repainting_a_part_leaves_every_pixel_outside_of_the_mask_and_no_seam(se
 
 def test_the_loops_picture_has_no_seam_where_its_end_meets_its_start(server: Server, object_info: dict[str, Any]) -> None:
     prompt = picture_alone(prompt_of(REPO / "workflows" / "loop.json", object_info, STEPS), object_info)
-    workflow.node_of(prompt, "ImageCrop")["width"] = round(LONG * SAMPLE_RATE / HOP)
+    workflow.node_of(prompt, "ImageCropV2")["crop_region"]["width"] = round(LONG * SAMPLE_RATE / HOP)
     workflow.node_of(prompt, "SaveImage")["filename_prefix"] = "ring/turn"
     list(server.run(prompt))
     steps = column_steps(np.asarray(Image.open(server.output / "ring" / "turn_00001_.png").convert("L"), np.float32))

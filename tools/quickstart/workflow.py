@@ -10,7 +10,7 @@ from .environment import QuickstartError
 
 Prompt = dict[str, dict[str, Any]]
 
-WIDGET_TYPES = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", "COLOR", "COMFY_DYNAMICCOMBO_V3"}
+WIDGET_TYPES = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", "COLOR", "BOUNDING_BOX", "COMFY_DYNAMICCOMBO_V3"}
 FRONT_END_ONLY = {"Note", "MarkdownNote"}
 MUTED = 2
 
