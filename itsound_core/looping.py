@@ -24,6 +24,6 @@ def close_loop(waveform: Tensor, lead: int) -> Tensor:
     beginning = turn[:, :lead]
     angle = (torch.arange(lead, device=waveform.device) + 0.5) * (0.5 * math.pi / lead)
     coherence = F.cosine_similarity(beginning, following, dim=-1)[:, None]
-    power = 1.0 + coherence * (2.0 * angle).sin()
+    power = 1.0 + coherence * (2.0 * angle).sin()  # 0 halfway where the two cancel, which no gain mends
     turn[:, :lead] = (angle.sin() * beginning + angle.cos() * following) / power.clamp(min=0.5).sqrt()
     return turn
