@@ -154,31 +154,29 @@ def imprint_recording(
     fmt = format_at(rate)
     first, last = area.span(waveform.shape[-1], rate)
     canvas = fit_to(darkness(image.float()[None], invert), area.rows, math.ceil((last - first) / fmt.hop_length), fit)
-    # Frames are the columns and, before and after them, those whose windows reach in.
+    # Frames are the picture's columns and, before and after them, those whose windows reach in.
     overlap = (fmt.win_length - fmt.hop_length) // 2
     reach = math.ceil(overlap / fmt.hop_length)
-    canvas = F.pad(canvas, (reach, reach), mode="replicate")
-    if first > 0:
-        canvas[..., : 2 * reach] = 0.0
-    if last < waveform.shape[-1]:
-        canvas[..., reach + (last - first - overlap) // fmt.hop_length :] = 0.0
+    columns = torch.arange(-reach, canvas.shape[-1] + reach)
+    opens = -reach if first == 0 else reach
+    closes = columns[-1] + 1 if last == waveform.shape[-1] else (last - first - overlap) // fmt.hop_length
 
     filters = mel_filters(fmt)
     bins = bin_frequencies(fmt)
     rows = Area(high_hz=fmt.f_max).rows_at(bins)
     margin = math.ceil(fmt.win_length / fmt.hop_length)
-    pieces = canvas.split(PIECE, dim=-1)
+    pieces = columns.split(PIECE)
     result = waveform.clone()
     for channel, (before, after) in enumerate(zip(waveform, result, strict=True)):
         # As loud as AudioToSpectrogram makes it, where magnitudes are those of windows at 16 kHz.
-        level = AUFFUSION.peak / before.abs().max().clamp(min=1e-30) * (AUFFUSION.win_length / fmt.win_length)
+        level = AUFFUSION.peak / torch.linalg.vector_norm(before, math.inf).clamp(min=1e-30) * (AUFFUSION.win_length / fmt.win_length)
         for index, piece in enumerate(pieces):
-            begin = first + (index * PIECE - reach - margin) * fmt.hop_length
-            end = begin + (piece.shape[-1] + 2 * margin) * fmt.hop_length
+            begin, end = (first + int(column) * fmt.hop_length for column in (piece[0] - margin, piece[-1] + 1 + margin))
             heard = F.pad(before[max(begin, 0) : end], (max(-begin, 0), max(end - len(before), 0)))
             spectrum = stft(heard[None], fmt)[..., margin:-margin]
             picture = log_mel_to_picture(mel_to_log_mel(filters @ magnitude(spectrum * level)))
-            change = torch.expm1(-rho * fmt.log_range * at_frequencies(piece, area, bins) * _at_rows(picture, rows))
+            dark = canvas[..., piece.clamp(0, canvas.shape[-1] - 1)] * ((piece >= opens) & (piece < closes))
+            change = torch.expm1(-rho * fmt.log_range * at_frequencies(dark, area, bins) * _at_rows(picture, rows))
             changed = istft(F.pad(spectrum * change, (margin, margin)), fmt)[0]
             inside = slice(max(begin, first), min(end, last))
             after[inside] += changed[inside.start - begin : inside.stop - begin]
