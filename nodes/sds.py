@@ -157,16 +157,11 @@ class SDSBaseline(io.ComfyNode):
         columns = PIXELS_PER_LATENT * latent_columns(seconds)
         settings = {"canvas": canvas, "columns": columns, "hidden": hidden, "warm_start": warm_start, "lambda_sds": lambda_sds}
         settings |= {"image_cfg": image_cfg, "audio_cfg": audio_cfg, "crops": crops, "learning_rate": learning_rate, "seed": seed}
-        audio_text = {"audio_positive": audio_positive, "audio_negative": audio_negative}
-        image_text = {"image_positive": image_positive, "image_negative": image_negative}
-        settings["prompts"] = _digest([*audio_text.values(), *image_text.values()])
+        settings["prompts"] = _digest([audio_positive, audio_negative, image_positive, image_negative])
         _check_numbers(iterations, warm_start, crops)
         _check_models(audio_model, image_model, vae, columns, canvas)
-        checks.text(NODE, "audio_model", audio_text, checks.text_width(audio_model))
-        if isinstance(image_model, DeepFloydIF):
-            image_model.check_text(NODE, "image_model", image_text)
-        else:
-            checks.text(NODE, "image_model", image_text, checks.text_width(image_model))
+        _check_text("audio_model", audio_model, {"audio_positive": audio_positive, "audio_negative": audio_negative})
+        _check_text("image_model", image_model, {"image_positive": image_positive, "image_negative": image_negative})
         checkpoint = sds_run.Checkpoint(NODE, checkpoint_name, settings) if checkpoint_name.strip() else None
         state = checkpoint.load(iterations) if checkpoint else None
 
@@ -175,10 +170,10 @@ class SDSBaseline(io.ComfyNode):
         scale = audio_model.get_model_object("latent_format").scale_factor
         with torch.inference_mode(False):
             if canvas == LATENTS:
-                easel = _latent_easel(LatentCanvas(*audio_shape[2:], seed=seed).to(device), vae, scale)
+                easel = _latent_easel(LatentCanvas(*audio_shape[2:], seed=seed), vae, scale, device)
             else:
                 network = FourierCanvas(AUFFUSION.n_mels, columns, frequencies=hidden // 2, hidden=hidden, seed=seed)
-                easel = _network_easel(network.to(device), vae, scale)
+                easel = _network_easel(network, vae, scale, device)
 
         def distill(predict_image: Predict | None, predict_audio: Predict) -> Tensor:
             if isinstance(image_model, DeepFloydIF):
@@ -228,14 +223,14 @@ class _Easel:
     decode: Callable[[Tensor], Tensor]
 
 
-def _network_easel(canvas: FourierCanvas, vae: comfy.sd.VAE, scale: float) -> _Easel:
-    encode = _part(vae, canvas.features.device, "encoder", "quant_conv")
-    return _Easel(canvas, latents_by(encode, scale), lambda picture: picture)
+def _network_easel(canvas: FourierCanvas, vae: comfy.sd.VAE, scale: float, device: torch.device) -> _Easel:
+    encode = _part(vae, device, "encoder", "quant_conv")
+    return _Easel(canvas.to(device), latents_by(encode, scale), lambda picture: picture)
 
 
-def _latent_easel(canvas: LatentCanvas, vae: comfy.sd.VAE, scale: float) -> _Easel:
-    decode = _part(vae, canvas.latents.device, "post_quant_conv", "decoder")
-    return _Easel(canvas, whole, lambda latents: (decode(latents / scale).mean(dim=1, keepdim=True) / 2 + 0.5).clamp(0.0, 1.0))
+def _latent_easel(canvas: LatentCanvas, vae: comfy.sd.VAE, scale: float, device: torch.device) -> _Easel:
+    decode = _part(vae, device, "post_quant_conv", "decoder")
+    return _Easel(canvas.to(device), whole, lambda latents: (decode(latents / scale).mean(dim=1, keepdim=True) / 2 + 0.5).clamp(0.0, 1.0))
 
 
 def _part(vae: comfy.sd.VAE, device: torch.device, *names: str) -> Callable[[Tensor], Tensor]:
@@ -346,6 +341,13 @@ def _check_models(audio_model: comfy.model_patcher.ModelPatcher, image_model: An
             f"{NODE}: seconds makes a canvas {columns} columns wide, and a pixel-space image_model sees squares of {AUFFUSION.n_mels}. Set "
             f"seconds to {AUFFUSION.n_mels * AUFFUSION.hop_length / AUFFUSION.sample_rate:g} or more."
         )
+
+
+def _check_text(socket: str, model: comfy.model_patcher.ModelPatcher | DeepFloydIF, conditionings: dict[str, list]) -> None:
+    if isinstance(model, DeepFloydIF):
+        model.check_text(NODE, socket, conditionings)
+    else:
+        checks.text(NODE, socket, conditionings, checks.text_width(model))
 
 
 def _digest(conditionings: list[list]) -> str:
