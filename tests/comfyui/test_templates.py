@@ -50,9 +50,8 @@ def prompt_of(template: Path, object_info: dict[str, Any], steps: int | None = N
 
 def picture_alone(prompt: workflow.Prompt, object_info: dict[str, Any]) -> workflow.Prompt:
     """The prompt without its other outputs, and so without what leads to these alone: the server does not run it."""
-    return {
-        key: node for key, node in prompt.items() if node["class_type"] == "SaveImage" or not object_info[node["class_type"]]["output_node"]
-    }
+    kept = ("SaveImage", "SaveImageThatSounds")
+    return {key: node for key, node in prompt.items() if node["class_type"] in kept or not object_info[node["class_type"]]["output_node"]}
 
 
 def embedded_twin(prompt: workflow.Prompt, server: Server) -> workflow.Prompt:
@@ -121,7 +120,7 @@ def test_the_first_template_makes_a_square_picture_whose_halves_are_the_sound(se
     for node in prompt.values():
         node["inputs"] |= {name: ["view", 0] for name, value in node["inputs"].items() if value == [decoder, 0]}
     prompt["view"] = {"class_type": "ViewCanvas", "inputs": {"canvas": [decoder, 0], "view": view}}
-    workflow.node_of(prompt, "SaveImage")["filename_prefix"] = "square/sound"
+    workflow.node_of(prompt, "SaveImageThatSounds")["filename_prefix"] = "square/sound"
     prompt["square"] = {"class_type": "SaveImage", "inputs": {"images": [decoder, 0], "filename_prefix": "square/picture"}}
     list(server.run(prompt))
 
@@ -223,7 +222,7 @@ def test_the_same_seed_gives_the_same_picture(server: Server, object_info: dict[
     prompt = picture_alone(prompt_of(REPO / "workflows" / "images_that_sound_embedded.json", object_info, STEPS), object_info)
     for seed, name in ((1, "first"), (2, "other"), (1, "again")):
         workflow.node_of(prompt, "MultimodalKSampler")["seed"] = seed
-        workflow.node_of(prompt, "SaveImage")["filename_prefix"] = f"seed/{name}"
+        workflow.node_of(prompt, "SaveImageThatSounds")["filename_prefix"] = f"seed/{name}"
         list(server.run(prompt))
     first, other, again = (Image.open(server.output / "seed" / f"{name}_00001_.png").tobytes() for name in ("first", "other", "again"))
     assert first == again
