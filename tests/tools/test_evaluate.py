@@ -139,6 +139,9 @@ def test_a_damaged_line_in_the_middle_is_named(tmp_path):
     (tmp_path / records.FILE).write_text(f"{json.dumps(record(0))}\n{{oops\n{json.dumps(record(1))}\n")
     with pytest.raises(ValueError, match=r"line 2 .*oops.*Delete the line"):
         records.read(tmp_path)
+    (tmp_path / records.FILE).write_text('{"row": "of an older format"}\n')
+    with pytest.raises(ValueError, match="line 1 is not a record"):
+        records.read(tmp_path)
 
 
 def test_runs_are_read_as_one_and_a_sample_counts_once(tmp_path):
@@ -159,9 +162,10 @@ def test_records_that_were_not_made_alike_are_refused_unless_asked_for(tmp_path,
 
 
 def test_settings_of_one_row_may_be_compared(tmp_path):
-    one, two = written(tmp_path / "1", record(0)), written(tmp_path / "2", record(0, audio_weight=0.3))
-    lines = tables.tables(records.gather([one, two], by_settings=True), by_settings=True).splitlines()
-    assert len(lines) == 4 and "audio weight 0.3" in lines[3]
+    others = [record(0, audio_weight=0.3), record(0, learning_rate=0.5)]
+    folders = [written(tmp_path / str(i), one) for i, one in enumerate([record(0), *others])]
+    lines = tables.tables(records.gather(folders, by_settings=True), by_settings=True).splitlines()
+    assert len(lines) == 5 and "audio weight 0.3" in lines[3] and "learning rate 0.5" in lines[4]
 
 
 # Tables and figures

@@ -111,7 +111,7 @@ import sys
 from pathlib import Path
 from tools.evaluate.records import append
 for index in range(50):
-    append(Path(sys.argv[1]), [{"row": sys.argv[2], "index": index, "filler": "x" * 5000}])
+    append(Path(sys.argv[1]), [{"row": sys.argv[2], "index": index, "files": {}, "filler": "x" * 5000}])
 """
 
 

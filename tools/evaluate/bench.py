@@ -161,7 +161,7 @@ class Bench:
 def softened(expert: Expert, time: float) -> Expert:
     """The expert as it votes at a timestep, when it sets in along half a cosine around its start instead of at once there."""
     width = 1000 * COSINE_HALF
-    if expert.start + width > 1000:  # it is there from the beginning
+    if expert.start >= 1000:  # it is there from the beginning
         return expert
     through = min(max((expert.start + width - time) / (2 * width), 0.0), 1.0)
     return replace(expert, weight=expert.weight * (0.5 - 0.5 * math.cos(math.pi * through)), start=math.inf)

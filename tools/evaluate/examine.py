@@ -18,7 +18,7 @@ from itsound_core.vocoder import load_vocoder, replace_magnitude
 
 from ..embedded.judge import Judge, load_judge
 from .folders import Folders
-from .rows import Row
+from .rows import Row, Vocoder
 from .samples import Sample
 
 GRIFFIN_LIM_ITERATIONS = 48  # SpectrogramToAudio's default
@@ -78,8 +78,8 @@ class Examiner:
             raise ValueError("a score is not a number: a scorer's weights are damaged. Fetch it again, or name another.")
         return found
 
-    def play(self, pictures: Tensor, name: str) -> Tensor:
-        """Waveforms (B, T) of pictures (B, 256, W), by a vocoder of rows.VOCODERS."""
+    def play(self, pictures: Tensor, name: Vocoder) -> Tensor:
+        """Waveforms (B, T) of pictures (B, 256, W)."""
         if name == "griffin-lim":
             return griffin_lim(spectrogram.picture_to_mel(pictures), iterations=GRIFFIN_LIM_ITERATIONS)
         if self.vocoder is None:

@@ -86,7 +86,7 @@ def of_one_kind(records: list[Record], by_settings: bool) -> dict[str, set[str]]
             values[f"files ({name})"].add(digest)
         values["prompts"].add(record["prompts"])
         if not by_settings:
-            values[f"settings of the row {record['row']}"].add(str(Row.of(record)))
+            values[f"settings of the row {record['row']}"].add(str(Row.of(record).settings()))
     return values
 
 
@@ -133,7 +133,7 @@ def _parsed(line: bytes) -> Record | None:
         record = json.loads(line)
     except ValueError:
         return None
-    return record if isinstance(record, dict) else None
+    return record if isinstance(record, dict) and {"row", "index", "files"} <= record.keys() else None
 
 
 def picture_path(folder: Path, row: str, index: int) -> Path:

@@ -6,13 +6,14 @@ A record holds the settings of its row. One that it does not hold has the defaul
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, Literal
 
 from itsound_core.sampling import STABLE_DIFFUSION
 
-METHODS = ("denoise", "imprint", "sds", "replay")
-SOLVERS = ("ddim", "dpm-solver-2m")
-VOCODERS = ("griffin-lim", "hifi-gan", "hifi-gan phase")
+Method = Literal["denoise", "imprint", "sds", "replay"]
+Solver = Literal["ddim", "dpm-solver-2m"]
+WarmStart = Literal["step", "cosine"]
+Vocoder = Literal["griffin-lim", "hifi-gan", "hifi-gan phase"]
 
 
 @dataclass(frozen=True)
@@ -29,14 +30,14 @@ class Row:
     steps: int
     image_guidance: float | None = None
     audio_guidance: float | None = None
-    method: str = "denoise"
+    method: Method = "denoise"
     sources: tuple[str, ...] = ()
-    solver: str = "ddim"
+    solver: Solver = "ddim"
     t_image: float = 0.9
     t_audio: float = 1.0
     audio_weight: float = 0.5
-    warm_start: str = "step"
-    vocoder: str = "griffin-lim"
+    warm_start: WarmStart = "step"
+    vocoder: Vocoder = "griffin-lim"
     foresee: int = 0
     learning_rate: float = 1e-4
     hidden: int = 256
@@ -75,10 +76,10 @@ class Row:
     def __str__(self) -> str:
         """Its settings in a table."""
         guidance = " / ".join("-" if scale is None else f"{scale:g}" for scale in (self.image_guidance, self.audio_guidance))
-        held = self.settings()
-        numbers = [f"{key.replace('_', ' ')} {held[key]:g}" for key in ("t_image", "t_audio", "audio_weight") if key in held]
-        words = [held[key] for key in ("solver", "warm_start", "vocoder") if key in held]
-        return ", ".join([f"{self.steps} steps, {guidance}", *numbers, *words])
+        told = ("steps", "image_guidance", "audio_guidance", "method", "sources")  # before, or by the row's name
+        other = {key.replace("_", " "): value for key, value in self.settings().items() if key not in told}
+        words = [value if isinstance(value, str) else f"{key} {value:g}" for key, value in other.items()]
+        return ", ".join([f"{self.steps} steps, {guidance}", *words])
 
 
 def rows(image: Row, audio: Row, joint: Row, sds: Row) -> dict[str, Row]:
