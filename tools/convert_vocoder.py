@@ -13,7 +13,7 @@ from pathlib import Path
 
 import safetensors.torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.append(str(Path(__file__).resolve().parent.parent))
 from itsound_core.vocoder import WEIGHT_FILES, load_vocoder
 
 SAFE = WEIGHT_FILES[0]

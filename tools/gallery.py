@@ -18,7 +18,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.append(str(Path(__file__).resolve().parent.parent))
 from itsound_core.colormap import apply_colormap, renormalize  # noqa: E402
 from itsound_core.contact_sheet import contact_sheet  # noqa: E402
 from itsound_core.presets import EMBEDDED_AUDIO_PROMPTS, EMBEDDED_IMAGE_PROMPTS, PromptPair  # noqa: E402

@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.append(str(Path(__file__).resolve().parent.parent))
 from tools.comfyui import temporary_server  # noqa: E402
 from tools.quickstart.environment import PACK_NAME, REPO  # noqa: E402
 

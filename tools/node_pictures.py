@@ -18,7 +18,7 @@ from typing import Any
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.append(str(Path(__file__).resolve().parent.parent))
 from tools.comfyui import temporary_server  # noqa: E402
 from tools.locales import of_pack  # noqa: E402
 from tools.quickstart.environment import REPO  # noqa: E402
