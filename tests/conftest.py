@@ -16,6 +16,7 @@ torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
 
 if COMFYUI:
     import_comfyui(COMFYUI, ["--cpu", "--use-pytorch-cross-attention"])
+    import nodes  # noqa: F401  # ComfyUI's, before a tool's script puts this repository, which has a nodes/ too, first on the path
 
 
 @pytest.fixture(scope="session")
