@@ -128,6 +128,13 @@ def test_the_papers_template_has_the_papers_settings(object_info: dict[str, Any]
     assert workflow.node_of(prompt, "PaperPrompts")["pair"] == "castle towers / bell ringing"
 
 
+def test_the_imprint_template_has_the_papers_settings(object_info: dict[str, Any]) -> None:
+    prompt = prompt_of(REPO / "workflows" / "imprint_generated.json", object_info)
+    samplers = [node["inputs"] for node in prompt.values() if node["class_type"] == "KSampler"]
+    assert [(sampler["steps"], sampler["cfg"], sampler["sampler_name"]) for sampler in samplers] == [(50, 7.5, "ddim"), (100, 7.5, "ddim")]
+    assert workflow.node_of(prompt, "ImprintBaseline")["rho"] == 0.5
+
+
 def test_the_few_step_templates_lora_is_the_image_models_alone(server: Server, object_info: dict[str, Any]) -> None:
     prompt = embedded_twin(prompt_of(REPO / "workflows" / "images_that_sound_few_steps.json", object_info, steps=2), server)
     others = ("SaveAudio", "SaveVideo", "PreviewImage", "PreviewAny")  # the server runs what leads to an output, here the picture alone
