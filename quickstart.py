@@ -159,21 +159,25 @@ def test(python: Path, pytest_arguments: list[str]) -> int:
     newest, floor = comfyui(NEWEST, python), comfyui(FLOOR, python)
     install_browser()
     tests = [str(python), "-m", "pytest", "--durations=10"]
+    # Files side by side, in their order: the slow ones, tests/comfyui, come first.
+    side_by_side = [*tests, "--numprocesses=2", "--dist=loadfile", "--no-loadscope-reorder"]
     steps = [
         ("linter", [str(python), "-m", "ruff", "check", "."], newest),
         ("type checker", [str(python), "-m", "basedpyright"], newest),
-        (f"tests on ComfyUI {NEWEST}", tests, newest),
-        (f"tests on ComfyUI {FLOOR}", [*tests, "tests/nodes", "tests/comfyui", "-m", "not browser"], floor),
+        (f"tests on ComfyUI {NEWEST}", side_by_side, newest),
+        (f"tests on ComfyUI {FLOOR}", [*side_by_side, "tests/comfyui", "tests/nodes", "-m", "not browser"], floor),
     ]
+    threads = {"OMP_NUM_THREADS": "1"}  # a process: on models as small as the tests', threads cost more than they gain
     if pytest_arguments[:1] == ["full"]:
         pytest_arguments = ["tests/full", "-m", "full", *pytest_arguments[1:]]
     if pytest_arguments:
-        steps = [(f"pytest on ComfyUI {NEWEST}", [*tests, *pytest_arguments], newest)]
+        steps, threads = [(f"pytest on ComfyUI {NEWEST}", [*tests, *pytest_arguments], newest)], {}
     failed = []
     for name, command, comfyui_folder in steps:
         say(f"\n== {name}")
         start = time.monotonic()
-        code = subprocess.run(command, cwd=REPO, env={**os.environ, "COMFYUI_PATH": str(comfyui_folder)}).returncode
+        variables = {**threads, **os.environ, "COMFYUI_PATH": str(comfyui_folder)}
+        code = subprocess.run(command, cwd=REPO, env=variables).returncode
         say(f"== {name}: {'passed' if code == 0 else 'FAILED'} in {time.monotonic() - start:.0f} s")
         failed += [name] if code else []
     say(f"\nFAILED: {', '.join(failed)}" if failed else "\nEverything passed.")

@@ -3,10 +3,12 @@
     COMFYUI_PATH=... python benchmarks/joint_sampling.py                                        # the embedded models
     COMFYUI_PATH=... python benchmarks/joint_sampling.py --size small --batch 1 4 16            # random UNets, a quarter of full width
     COMFYUI_PATH=... python benchmarks/joint_sampling.py --size full --steps 2 --repeats 2      # random UNets of SD 1.5's size
-    COMFYUI_PATH=... python benchmarks/joint_sampling.py --size full --dtype float16 --steps 100 --batch 1 4 16    # on a GPU
+    COMFYUI_PATH=... python benchmarks/joint_sampling.py --size full --dtype float16 --steps 100 --batch 1 4 16 --compile    # on a GPU
 
-Without COMFYUI_PATH the guider is left out. It runs on the GPU if there is one. A sample has 10.24 s, classifier-free guidance on both
-sides and t_image 0.9. Ratios are those of one round each (the plain loop's time over the other's), as median and range over the rounds.
+Without COMFYUI_PATH the guider is left out. With --compile, core and guider run a second time through torch.compile (as ComfyUI's
+TorchCompileModel does it); the plain loop never does. It runs on the GPU if there is one. A sample has 10.24 s, classifier-free guidance
+on both sides and t_image 0.9. Ratios are those of one round each (the plain loop's time over the other's), as median and range over the
+rounds.
 
 "outside" is the share of the time in which no UNet was running: samplers, guidance and bookkeeping. Peak memory is what sampling took
 beyond what was in use before, which is mainly weights (on a CPU the process's resident memory, on Linux only). The floor is the arithmetic
@@ -147,6 +149,24 @@ def guider(models: list, prompts: dict[str, tuple[Tensor, Tensor]], steps: int, 
     return sample
 
 
+def compiled(sample: Sampler, modules: list[nn.Module]) -> Sampler:
+    """The same with the modules' forward passes compiled, for as long as it samples: the modules serve the other ways too."""
+    # As TorchCompileModel: ComfyUI's transformer_options are new at each step, and would have everything compiled anew.
+    options = {"guard_filter_fn": lambda guards: ["transformer_options" not in guard.name for guard in guards]}
+    forwards = [torch.compile(module.forward, dynamic=False, options=options) for module in modules]
+
+    def sample_compiled(latents: Tensor) -> Tensor:
+        for module, forward in zip(modules, forwards, strict=True):
+            module.forward = forward
+        try:
+            return sample(latents)
+        finally:
+            for module in modules:
+                del module.forward
+
+    return sample_compiled
+
+
 # Measuring ---------------------------------------------------------------------------------------------------------------------------
 
 
@@ -255,7 +275,7 @@ def measure(ways: dict[str, Sampler], inside: Inside, batch: int, steps: int, re
         apart = float((results[name] - results[first]).norm() / results[first].norm())
         seconds = statistics.median(taken[name])
         print(
-            f"{name:12}{batch:6}{passes[name]:8}{seconds / steps:10.4f}{seconds / batch:10.3f}{batch / seconds:10.3f}"
+            f"{name:17}{batch:6}{passes[name]:8}{seconds / steps:10.4f}{seconds / batch:10.3f}{batch / seconds:10.3f}"
             f"{statistics.median(outside[name]):9.1f} %{peaks[name] / 2**20:9.0f} MiB{seconds / (floor * batch):9.2f}"
             f"   {spread(ratios):22}{apart:.1e}",
             flush=True,
@@ -269,6 +289,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 4])
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--dtype", choices=("float32", "float16", "bfloat16"), default="float32")
+    parser.add_argument("--compile", action="store_true", help="also core and guider with compiled UNets")
     args = parser.parse_args()
     dtype = getattr(torch, args.dtype)
 
@@ -285,12 +306,17 @@ def main() -> None:
         prompts = embeddings(width, dtype)
         ways = {"plain loop": plain_loop(unets, prompts, args.steps), "core": core(unets, prompts, args.steps)}
         modules: list[nn.Module] = [*unets]
+        if args.compile:
+            ways["core, compiled"] = compiled(ways["core"], unets)
         if comfyui:
             pack = load_pack(Path(scratch))
             load_unet = importlib.import_module(pack.__name__ + ".nodes.diffusers_folder").load_unet
             models = [load_unet(place, {"dtype": dtype}) for place in places]
-            modules += [model.model.diffusion_model for model in models]
+            comfyui_unets = [model.model.diffusion_model for model in models]
+            modules += comfyui_unets
             ways["guider"] = guider(models, prompts, args.steps, importlib.import_module(pack.__name__ + ".nodes.guider"))
+            if args.compile:
+                ways["guider, compiled"] = compiled(ways["guider"], comfyui_unets)
 
         rate = matrix_rate(dtype)
         warm_start = args.steps - round(T_IMAGE * args.steps)
@@ -304,7 +330,7 @@ def main() -> None:
             f"matrices: {rate / 1e12:.3f} TFLOP/s; floor: {floor:.3f} s a sample"
         )
         print(
-            f"{'':12}{'batch':>6}{'passes':>8}{'s/step':>10}{'s/sample':>10}{'samples/s':>10}{'outside':>11}{'peak':>13}{'x floor':>9}   "
+            f"{'':17}{'batch':>6}{'passes':>8}{'s/step':>10}{'s/sample':>10}{'samples/s':>10}{'outside':>11}{'peak':>13}{'x floor':>9}   "
             f"{'plain loop over it':22}apart"
         )
         inside = Inside(modules)

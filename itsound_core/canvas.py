@@ -1,4 +1,4 @@
-"""A picture as a network of its coordinates, for score distillation (paper A.1)."""
+"""What score distillation paints on: a picture as a network of its coordinates (paper A.1), or latents themselves."""
 
 from __future__ import annotations
 
@@ -44,3 +44,18 @@ class FourierCanvas(nn.Module):
 
     def forward(self) -> Tensor:
         return self.mlp(self.features)
+
+
+class LatentCanvas(nn.Module):
+    """Latents (1, channels, H, W) in a model's own scale, each a parameter, for critics that see latents.
+
+    Beyond the paper: a step needs neither the network nor the VAE's encoder, forward and back, which are most of its cost on a CPU. They
+    start as Gaussian noise of standard deviation `std`, drawn from `seed`, the same on every device.
+    """
+
+    def __init__(self, height: int = 32, width: int = 128, channels: int = 4, std: float = 0.1, seed: int = 0) -> None:
+        super().__init__()
+        self.latents = nn.Parameter(std * torch.randn(1, channels, height, width, generator=torch.Generator().manual_seed(seed)))
+
+    def forward(self) -> Tensor:
+        return self.latents

@@ -26,7 +26,7 @@ def scatter_plot(picture: Tensor, sound: Tensor) -> Tensor:
     image = Image.new("RGB", (SUPERSAMPLING * SIZE,) * 2, BACKGROUND)
     draw = ImageDraw.Draw(image)
     small, large = (ImageFont.load_default(SUPERSAMPLING * points) for points in (15, 18))
-    x_axis, y_axis = _Axis(sound, MARGIN, SIZE - MARGIN / 2), _Axis(picture, SIZE - MARGIN, MARGIN / 2)
+    x_axis, y_axis = Axis(sound, MARGIN, SIZE - MARGIN / 2), Axis(picture, SIZE - MARGIN, MARGIN / 2)
 
     def scaled(*pixels: float) -> list[float]:
         return [SUPERSAMPLING * pixel for pixel in pixels]
@@ -58,7 +58,7 @@ def scatter_plot(picture: Tensor, sound: Tensor) -> Tensor:
     return torch.from_numpy(np.asarray(image.resize((SIZE, SIZE), Image.Resampling.LANCZOS)).astype(np.float32) / 255)
 
 
-class _Axis:
+class Axis:
     """Values to pixels from `start` to `end`, with round ticks and room around the values."""
 
     def __init__(self, values: Tensor, start: float, end: float) -> None:

@@ -19,7 +19,7 @@ LOWEST_TIME, HIGHEST_TIME = 0.02, 0.98
 WEIGHT_DECAY = 1e-3
 
 Sight = Callable[[Tensor, torch.Generator], Tensor]
-"""(picture (1, 1, H, W) in 0..1, generator) -> what a model sees of it, (B, C, h, w), differentiable."""
+"""(canvas, generator) -> what a model sees of it, (B, C, h, w), differentiable. Of a picture (1, 1, H, W) in 0..1, but for `whole`."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,11 @@ def square_crops(count: int, size: int) -> Sight:
     return sight
 
 
+def whole(canvas: Tensor, generator: torch.Generator) -> Tensor:
+    """A sight of the canvas as it is: of latents."""
+    return canvas
+
+
 def latents_by(encode: Callable[[Tensor], Tensor], scale: float) -> Sight:
     """A sight of the whole picture through a VAE's encoder, the posterior sampled (paper A.1).
 
@@ -90,23 +95,26 @@ class Distillation:
         self.generator = torch.Generator().manual_seed(seed)
         self.iteration = 0
 
-    def step(self) -> list[Tensor]:
-        """One update of the canvas; the mean square of (eps - noise) of each critic that has a say, in their order.
+    def step(self) -> list[Tensor | None]:
+        """One update of the canvas; the mean square of (eps - noise) of each critic, None of one that has no say yet.
 
         Raises ValueError where none has.
         """
-        voters = [critic for critic in self.critics if self.iteration >= critic.start and critic.weight > 0]
-        if not voters:
-            raise ValueError(f"No critic has a say at iteration {self.iteration}.")
         picture = self.canvas()
         seen: dict[Sight, Tensor] = {}
-        losses, residuals = [], []
-        for critic in voters:
+        losses: list[Tensor] = []
+        residuals: list[Tensor | None] = []
+        for critic in self.critics:
+            if self.iteration < critic.start or critic.weight == 0:
+                residuals.append(None)
+                continue
             if critic.sight not in seen:
                 seen[critic.sight] = critic.sight(picture, self.generator)
             loss, residual = surrogate(critic, seen[critic.sight], self.generator)
             losses.append(loss)
             residuals.append(residual)
+        if not losses:
+            raise ValueError(f"No critic has a say at iteration {self.iteration}.")
         self.optimizer.zero_grad(set_to_none=True)
         torch.stack(losses).sum().backward()
         self.optimizer.step()
@@ -115,8 +123,8 @@ class Distillation:
 
     @torch.no_grad()
     def picture(self) -> Tensor:
-        """The canvas as it is, (1, 1, H, W) in 0..1."""
-        return self.canvas()
+        """The canvas as it is: a picture (1, 1, H, W) in 0..1, or latents."""
+        return self.canvas().detach()
 
     def state_dict(self) -> dict[str, Any]:
         return {

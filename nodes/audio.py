@@ -17,6 +17,7 @@ from torch import Tensor
 from ..itsound_core.colormap import apply_colormap
 from ..itsound_core.cycle import change_level, cycle_consistency, level_db
 from ..itsound_core.griffin_lim import griffin_lim
+from ..itsound_core.looping import close_loop, wrap
 from ..itsound_core.spectrogram import AUFFUSION, limit_peak, normalize_peak, picture_to_log_mel, picture_to_mel, waveform_to_picture
 from ..itsound_core.vocoder import HiFiGANConfig, replace_magnitude
 from . import checks
@@ -28,6 +29,8 @@ LABEL_HEIGHT = 24
 DIFFERENCE_GAIN = 4.0
 # Smaller differences of level are within what Griffin-Lim leaves.
 AUDIBLE_LEVEL_DB = 0.5
+LOOP_COLUMNS = 32
+"""Columns of the neighbouring turns that a loop is played with: beyond what an edge disturbs, 6 of them, and long enough to fade over."""
 
 
 def sound(waveform: Tensor) -> dict:
@@ -79,6 +82,13 @@ class SpectrogramToAudio(io.ComfyNode):
                     tooltip="With a vocoder: keep its own loudness at each point (vocoder, the most natural), or take only its phase "
                     "and the loudness from the picture (picture, the best likeness). Not used with Griffin-Lim.",
                 ),
+                io.Boolean.Input(
+                    "loop",
+                    default=False,
+                    optional=True,
+                    tooltip="The picture is one turn of a loop: the sound's end goes on into its beginning without a click. For canvases "
+                    "sampled with looped context windows.",
+                ),
             ],
             outputs=[
                 io.Audio.Output(
@@ -90,10 +100,10 @@ class SpectrogramToAudio(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, spectrogram, vocoder=None, iterations=48, magnitude="vocoder") -> io.NodeOutput:
+    def execute(cls, spectrogram, vocoder=None, iterations=48, magnitude="vocoder", loop=False) -> io.NodeOutput:
         pictures = checks.picture(spectrogram, "SpectrogramToAudio")
         progress = comfy.utils.ProgressBar(len(pictures) * (iterations if vocoder is None else 1))
-        return io.NodeOutput(sound(play(pictures, vocoder, iterations, magnitude == "picture", lambda *_: progress.update(1))))
+        return io.NodeOutput(sound(play(pictures, vocoder, iterations, magnitude == "picture", lambda *_: progress.update(1), loop)))
 
 
 class AudioToSpectrogram(io.ComfyNode):
@@ -227,11 +237,14 @@ def play(
     iterations: int = 48,
     keep_magnitude: bool = False,
     on_step: Callable[..., None] | None = None,
+    loop: bool = False,
 ) -> Tensor:
     """Waveforms (B, frames x hop) on the CPU, within full scale, of pictures (B, 256, frames): by the vocoder, else by Griffin-Lim.
 
-    on_step is called after each iteration of Griffin-Lim, and after each picture with a vocoder. Stops when the user cancels.
+    on_step is called after each iteration of Griffin-Lim, and after each picture with a vocoder. With loop, each picture is one turn of a
+    loop. Stops when the user cancels.
     """
+    lead = min(LOOP_COLUMNS, pictures.shape[-1])
 
     def after_step(*_) -> None:
         comfy.model_management.throw_exception_if_processing_interrupted()
@@ -240,14 +253,15 @@ def play(
 
     # One at a time: the memory needed does not grow with the batch, and an item sounds the same alone and in a batch.
     waveforms = []
-    for picture in pictures.split(1):
+    for picture in (wrap(pictures, lead) if loop else pictures).split(1):
         if vocoder is None:
             mel = picture_to_mel(picture.to(comfy.model_management.get_torch_device()))
             waveforms.append(griffin_lim(mel, iterations=iterations, on_step=after_step).cpu())
         else:
             waveforms.append(vocode(picture, vocoder, keep_magnitude).cpu())
             after_step()
-    return limit_peak(torch.cat(waveforms))
+    played = torch.cat(waveforms)
+    return limit_peak(close_loop(played, lead * AUFFUSION.hop_length) if loop else played)
 
 
 def vocode(picture: Tensor, vocoder: Vocoder, keep_magnitude: bool) -> Tensor:

@@ -1,7 +1,10 @@
-"""What comes in at the nodes' borders: an IMAGE that must be a spectrogram, an AUDIO of any rate, channels and sample type."""
+"""What comes in at the nodes' borders: an IMAGE that must be a spectrogram, an AUDIO of any kind, text that a model can read."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+import comfy.model_patcher
 import torch
 from torch import Tensor
 
@@ -14,6 +17,8 @@ RANGE_TOLERANCE = 0.5 / LEVELS
 
 SHORTEST_PICTURE = AUFFUSION.padding // AUFFUSION.hop_length + 1
 """Columns below which the spectrogram's windows cannot be reflected at the edges."""
+
+FOREIGN_TEXT = "{node}: {socket} has embeddings {found} wide, {model} reads {width}. Encode the prompt with the clip of the same loader."
 
 
 def pixels(image: Tensor, node: str, socket: str) -> Tensor:
@@ -96,6 +101,15 @@ def waveform(audio: dict | None, node: str) -> tuple[Tensor, int]:
     return samples.float().cpu(), int(rate)
 
 
+def mono_or_stereo(audio: dict | None, node: str) -> tuple[Tensor, int]:
+    """Samples (B, 1 or 2, T) float32 and the sample rate of an AUDIO; more than two channels are mixed to one.
+
+    Raises ValueError as `waveform` does.
+    """
+    samples, rate = waveform(audio, node)
+    return (samples if samples.shape[1] <= 2 else samples.mean(dim=1, keepdim=True)), rate
+
+
 def mono(audio: dict | None, node: str) -> Tensor:
     """Waveform (B, T) float32 at 16 kHz on the CPU of an AUDIO of any rate, channels (their mean) and sample type.
 
@@ -114,3 +128,22 @@ def pair(first: Tensor, second: Tensor, node: str, sockets: tuple[str, str]) -> 
             "Give both as many items, or one of them a single item."
         )
     return first.expand(max(sizes), *first.shape[1:]), second.expand(max(sizes), *second.shape[1:])
+
+
+def text_width(model: comfy.model_patcher.ModelPatcher) -> int | None:
+    """Width of the text embeddings that a MODEL reads; None where that is not known, or where another kind is translated for it (ELLA)."""
+    if "model_function_wrapper" in model.model_options:
+        return None
+    unet_config = model.model.model_config.unet_config
+    return unet_config.get("context_dim", unet_config.get("context_in_dim"))
+
+
+def text(node: str, model: str, conditionings: Mapping[str, list], width: int | None, complaint: str = FOREIGN_TEXT) -> None:
+    """Whether each socket's CONDITIONING has embeddings of the width that `model` (its name in errors) reads; None: any width.
+
+    Raises ValueError with `complaint`, in which {node}, {model}, {socket}, {found} and {width} are filled in.
+    """
+    for socket, conditioning in conditionings.items():
+        found = {embeddings.shape[-1] for embeddings, *_ in conditioning if isinstance(embeddings, Tensor)} - {width}
+        if width is not None and found:
+            raise ValueError(complaint.format(node=node, model=model, socket=socket, found=min(found), width=width))

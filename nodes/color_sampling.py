@@ -19,7 +19,8 @@ from torch import Tensor
 
 from ..itsound_core import deepfloyd
 from ..itsound_core.colorize import enlarge_color, split_gray, with_gray, within_gamut
-from .deepfloyd_folder import TOKENS, DeepFloydIF, Stage
+from . import checks
+from .deepfloyd_folder import DeepFloydIF, Stage
 from .diffusers_folder import Pixels
 
 if TYPE_CHECKING:
@@ -39,6 +40,11 @@ class Request:
     steps: int
     cfg: float
     start_step: int
+
+    @property
+    def text(self) -> dict[str, list]:
+        """CONDITIONING by the name of its socket."""
+        return {"positive": self.positive, "negative": self.negative}
 
 
 class PixelCanvas:
@@ -124,9 +130,7 @@ def model_color(
     model, VAE and conditioning do not go together.
     """
     _check_model(request.node, model, vae)
-    unet_config = model.model.model_config.unet_config
-    width = unet_config.get("context_dim", unet_config.get("context_in_dim"))
-    _check_text(request, width)
+    checks.text(request.node, "model", request.text, checks.text_width(model))
 
     sigmas = comfy.samplers.KSampler(model, request.steps, model.load_device, sampler_name, scheduler).sigmas
     # Counted from the end: some schedules have a step more than they were asked for.
@@ -157,7 +161,7 @@ def deepfloyd_color(gray: Tensor, request: Request, floyd: DeepFloydIF) -> Tenso
     One spectrogram after the other, each with a seed of its own; stage II is loaded when stage I has painted all. Raises ValueError where
     the conditioning is not its T5's, and can be interrupted between two steps.
     """
-    _check_text(request, floyd.text_width, TOKENS)
+    floyd.check_text(request.node, "model", request.text)
     generators = [torch.Generator().manual_seed((request.seed + item) % 2**64) for item in range(len(gray))]
     total = len(gray) * (2 * request.steps - request.start_step)
     progress = comfy.utils.ProgressBar(total)
@@ -206,20 +210,3 @@ def _check_model(node: str, model: comfy.model_patcher.ModelPatcher, vae: comfy.
         raise ValueError(
             f"{node}: vae makes latents of {vae.latent_channels} channels, model ({kind}) works on {channels}. Connect the model's own VAE."
         )
-
-
-def _check_text(request: Request, width: int | None, tokens: int | None = None) -> None:
-    """Whether the model can read the embeddings: their width, where known, and one prompt of just so many `tokens`, where it needs that."""
-    for socket, conditioning in (("positive", request.positive), ("negative", request.negative)):
-        for embeddings, _ in conditioning:
-            if width is not None and embeddings.shape[-1] != width:
-                raise ValueError(
-                    f"{request.node}: {socket} has embeddings {embeddings.shape[-1]} wide, model reads {width}. Encode the prompt with the "
-                    "clip of the same loader."
-                )
-        length = sum(embeddings.shape[1] for embeddings, _ in conditioning)
-        if tokens is not None and length != tokens:
-            raise ValueError(
-                f"{request.node}: {socket} has {length} tokens (prompts: {len(conditioning)}); DeepFloyd IF reads one prompt of {tokens}, "
-                "padding included. Encode it with the clip of LoadDeepFloydIF, which pads and cuts to that."
-            )

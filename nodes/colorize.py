@@ -23,6 +23,7 @@ from .color_sampling import RGB, Request, deepfloyd_color, model_color
 from .deepfloyd_folder import TOKENS, DeepFloydIF, load_scheduler, load_stage, load_t5, read_by_t5
 from .diffusers_folder import MODEL_INDEX, load_text_encoder, load_unet
 from .loaders import WEIGHT_DTYPES
+from .progress_text import tell
 
 NODE = "FactorizedColorize"
 MULTIPLE = 64
@@ -157,10 +158,7 @@ class FactorizedColorize(io.ComfyNode):
         if isinstance(model, DeepFloydIF):
             told.append("DeepFloyd IF has its own sampler: sampler_name and scheduler were not used.")
         logger.info("%s: %s", NODE, " ".join(told))
-        if cls.hidden and cls.hidden.unique_id:
-            from server import PromptServer  # not above: only a running server can import it
-
-            PromptServer.instance.send_progress_text("\n".join(told), cls.hidden.unique_id)
+        tell(cls.hidden, "\n".join(told))
         return io.NodeOutput(colored.pixels.movedim(1, -1))  # BCHW -> BHWC
 
 

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from ..itsound_core.weights import require_fit, shapes_of
+from . import checks
 from .diffusers_folder import DIFFUSION_FILES, TEXT_ENCODER_FILES, native_shapes, read_json, read_weights
 
 if TYPE_CHECKING:
@@ -72,6 +73,17 @@ class DeepFloydIF:
     def text_width(self) -> int:
         """Width of the T5 embeddings that both stages read."""
         return self.stage_1.unet.config.encoder_hid_dim
+
+    def check_text(self, node: str, model: str, conditionings: Mapping[str, list]) -> None:
+        """Whether each socket's CONDITIONING is one prompt as IF's T5 writes it. Raises ValueError as `checks.text` does."""
+        checks.text(node, model, conditionings, self.text_width)
+        for socket, conditioning in conditionings.items():
+            length = sum(embeddings.shape[1] for embeddings, *_ in conditioning)
+            if length != TOKENS:
+                raise ValueError(
+                    f"{node}: {socket} has {length} tokens (prompts: {len(conditioning)}); DeepFloyd IF reads one prompt of {TOKENS}, "
+                    "padding included. Encode it with the clip of LoadDeepFloydIF, which pads and cuts to that."
+                )
 
 
 def load_stage(folder: Path, number: int, dtype: torch.dtype) -> Stage:

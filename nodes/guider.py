@@ -18,12 +18,17 @@ from torch import Tensor
 from ..itsound_core.composition import Expert, compose
 from ..itsound_core.spectrogram import AUFFUSION
 from ..itsound_core.views import IDENTITY, View
+from . import checks
 
 ADDITIONAL_MODELS_KEY = "images_that_sound"
 POST_CFG = "sampler_post_cfg_function"
 PIXELS_PER_LATENT = 8
 SIGMA_TOLERANCE = 1.05
 """By how much a schedule may start above a model's largest sigma: schedules of one family differ by a percent or two."""
+FOREIGN_TEXT = (
+    "{node}: the {model} model reads text embeddings {width} wide, but its {socket} conditioning, {found} wide, comes from a text encoder "
+    "of another family. Encode the prompt with the CLIP of the {model} model."
+)
 
 
 @dataclass(frozen=True)
@@ -224,7 +229,13 @@ def _check_experts(experts: Sequence[ModelExpert], guiders: Sequence[comfy.sampl
                 f"{expert.node}: the {flow.name} model works by flow matching (as trained, or by a ModelSampling node), the {other.name} "
                 "model by diffusion: they mix noise into latents in different ways. Choose two models of one kind."
             )
-        _check_text(expert)
+        checks.text(
+            expert.node,
+            expert.name,
+            {"positive": expert.positive, "negative": expert.negative},
+            checks.text_width(expert.model),
+            FOREIGN_TEXT,
+        )
     for (a, guider_a), (b, guider_b) in combinations(zip(experts, guiders, strict=True), 2):
         hooked = any(map(comfy.sampler_helpers.cond_has_hooks, (a.positive, a.negative, b.positive, b.negative)))
         patchers = guider_a.model_patcher, guider_b.model_patcher  # hooks may have exchanged the expert's own
@@ -278,20 +289,6 @@ def _check_latents(experts: Sequence[ModelExpert], latents: Tensor) -> None:
 
 def _is_flow(expert: ModelExpert) -> bool:
     return isinstance(expert.noise_levels, comfy.model_sampling.CONST)
-
-
-def _check_text(expert: ModelExpert) -> None:
-    if "model_function_wrapper" in expert.model.model_options:
-        return  # it may read another kind of text, as ELLA does
-    width = expert.model.model.model_config.unet_config.get("context_dim")
-    for socket, conditioning in (("positive", expert.positive), ("negative", expert.negative)):
-        found = {embedding.shape[-1] for embedding, *_ in conditioning if isinstance(embedding, Tensor)}
-        if width and found - {width}:
-            raise ValueError(
-                f"{expert.node}: the {expert.name} model reads text embeddings {width} wide, but its {socket} conditioning, "
-                f"{min(found - {width})} wide, comes from a text encoder of another family. Encode the prompt with the CLIP of the "
-                f"{expert.name} model."
-            )
 
 
 def _check_noise_levels(experts: Sequence[ModelExpert], sigmas: Tensor) -> None:

@@ -5,12 +5,10 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-import logging
-import os
-import time
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
+from itertools import chain
 from typing import Any
 
 import comfy.model_management
@@ -18,29 +16,25 @@ import comfy.model_patcher
 import comfy.model_sampling
 import comfy.samplers
 import comfy.sd
-import comfy.utils
-import folder_paths
 import torch
 from comfy_api.latest import io
-from PIL import Image
 from torch import Tensor, nn
 
 from ..itsound_core import deepfloyd
-from ..itsound_core.canvas import FourierCanvas
-from ..itsound_core.sds import Critic, Distillation, Sight, latents_by, square_crops
+from ..itsound_core.canvas import FourierCanvas, LatentCanvas
+from ..itsound_core.sds import Critic, Distillation, Sight, latents_by, square_crops, whole
 from ..itsound_core.spectrogram import AUFFUSION
+from . import checks, sds_run
 from .color_sampling import RGB
 from .deepfloyd_folder import DeepFloydIF
 from .guider import ADDITIONAL_MODELS_KEY, PIXELS_PER_LATENT
+from .progress_text import tell
 from .sampling import latent_columns
 
 NODE = "SDSBaseline"
-CHECKPOINTS = "sds"
-SAVE_EVERY, SHOW_EVERY = 300.0, 2.0  # seconds
+NETWORK, LATENTS = "network", "latents"
 CROP_SIZE = 64
 """Pixels a side of what a pixel-space model sees of a square of the canvas (paper A.1)."""
-
-logger = logging.getLogger(__name__)
 
 Predict = Callable[[Tensor, Tensor], Tensor]
 """(noisy x0 + sigma noise (B, C, h, w), sigma (B,)) -> guided x0 estimate."""
@@ -108,8 +102,8 @@ class SDSBaseline(io.ComfyNode):
                 io.String.Input(
                     "checkpoint_name",
                     default="",
-                    tooltip=f"A name under which the run is kept in output/{CHECKPOINTS}, every five minutes and when it is cancelled; the "
-                    "same name with the same settings goes on there. Empty: nothing is kept.",
+                    tooltip=f"A name under which the run is kept in output/{sds_run.FOLDER}, every five minutes and when it is cancelled; "
+                    "the same name with the same settings goes on there. Empty: nothing is kept.",
                 ),
                 io.Float.Input(
                     "seconds", default=10.24, min=0.64, max=60.0, step=0.64, optional=True, advanced=True, tooltip="Length of the sound."
@@ -124,8 +118,17 @@ class SDSBaseline(io.ComfyNode):
                     advanced=True,
                     tooltip="Width of the canvas's network, and its number of features. 256 in the paper; 64 is bearable on a CPU.",
                 ),
+                io.Combo.Input(
+                    "canvas",
+                    options=[NETWORK, LATENTS],
+                    default=NETWORK,
+                    optional=True,
+                    tooltip="What is optimised: a network that paints the picture, as in the paper, or the latents themselves, many times "
+                    "cheaper a step, for an image_model that works on latents. Latents want a learning rate of about 0.02.",
+                ),
             ],
             outputs=[io.Image.Output(display_name="image", tooltip="The canvas, a gray spectrogram.")],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
@@ -149,38 +152,43 @@ class SDSBaseline(io.ComfyNode):
         checkpoint_name: str,
         seconds: float = 10.24,
         hidden: int = 256,
+        canvas: str = NETWORK,
     ) -> io.NodeOutput:
         columns = PIXELS_PER_LATENT * latent_columns(seconds)
-        settings = {"columns": columns, "hidden": hidden, "warm_start": warm_start, "lambda_sds": lambda_sds, "image_cfg": image_cfg}
-        settings |= {"audio_cfg": audio_cfg, "crops": crops, "learning_rate": learning_rate, "seed": seed}
-        settings |= {
-            "prompts": _digest(
-                [text for condition in (audio_positive, audio_negative, image_positive, image_negative) for text, _ in condition]
-            )
-        }
-        checkpoint = Checkpoint(checkpoint_name, settings) if checkpoint_name.strip() else None
-        _check(audio_model, image_model, vae)
+        settings = {"canvas": canvas, "columns": columns, "hidden": hidden, "warm_start": warm_start, "lambda_sds": lambda_sds}
+        settings |= {"image_cfg": image_cfg, "audio_cfg": audio_cfg, "crops": crops, "learning_rate": learning_rate, "seed": seed}
+        settings["prompts"] = _digest([audio_positive, audio_negative, image_positive, image_negative])
+        _check_numbers(iterations, warm_start, crops)
+        _check_models(audio_model, image_model, vae, columns, canvas)
+        _check_text("audio_model", audio_model, {"audio_positive": audio_positive, "audio_negative": audio_negative})
+        _check_text("image_model", image_model, {"image_positive": image_positive, "image_negative": image_negative})
+        checkpoint = sds_run.Checkpoint(NODE, checkpoint_name, settings) if checkpoint_name.strip() else None
+        state = checkpoint.load(iterations) if checkpoint else None
 
         device = audio_model.load_device
         audio_shape = (1, 4, AUFFUSION.n_mels // PIXELS_PER_LATENT, columns // PIXELS_PER_LATENT)
+        scale = audio_model.get_model_object("latent_format").scale_factor
         with torch.inference_mode(False):
-            encode = _encoder(vae, device)
-            canvas = FourierCanvas(AUFFUSION.n_mels, columns, frequencies=hidden // 2, hidden=hidden, seed=seed).to(device)
-        latents = latents_by(encode, audio_model.get_model_object("latent_format").scale_factor)
+            if canvas == LATENTS:
+                easel = _latent_easel(LatentCanvas(*audio_shape[2:], seed=seed), vae, scale, device)
+            else:
+                network = FourierCanvas(AUFFUSION.n_mels, columns, frequencies=hidden // 2, hidden=hidden, seed=seed)
+                easel = _network_easel(network, vae, scale, device)
 
         def distill(predict_image: Predict | None, predict_audio: Predict) -> Tensor:
             if isinstance(image_model, DeepFloydIF):
                 image = _deepfloyd_critic(image_model, image_positive, image_negative, image_cfg, square_crops(crops, CROP_SIZE))
             else:
                 assert predict_image is not None
-                sight = square_crops(crops, CROP_SIZE) if _in_pixels(image_model) else latents
+                sight = square_crops(crops, CROP_SIZE) if _in_pixels(image_model) else easel.latents
                 image = _critic(image_model, predict_image, sight)
-            critics = [
-                Critic(image.predict_noise, image.alphas_cumprod, image.sight, lambda_sds, warm_start),
-                _critic(audio_model, predict_audio, latents),
-            ]
+            critics = [replace(image, weight=lambda_sds, start=warm_start), _critic(audio_model, predict_audio, easel.latents)]
             with torch.inference_mode(False), torch.enable_grad():
-                return Run(Distillation(canvas, critics, learning_rate, seed), iterations, checkpoint).finish()
+                distillation = Distillation(easel.canvas, critics, learning_rate, seed)
+                if state is not None:
+                    distillation.load_state_dict(state)
+                run = sds_run.Run(NODE, distillation, ("picture", "sound"), easel.decode, checkpoint, partial(tell, cls.hidden))
+                return run.finish(iterations)
 
         audio_guider = _guider(audio_model, audio_positive, audio_negative, audio_cfg)
         if isinstance(image_model, DeepFloydIF):
@@ -198,7 +206,42 @@ class SDSBaseline(io.ComfyNode):
                 image_shape,
                 lambda predict_image: _with_predictor(audio_guider, audio_shape, partial(distill, predict_image)),
             )
+        painted = "latents" if canvas == LATENTS else f"a network {hidden} wide"
+        tell(cls.hidden, f"{iterations} iterations of {painted}. The paper's: 40000 of a network 256 wide.")
         return io.NodeOutput(picture.cpu().movedim(1, -1).expand(-1, -1, -1, RGB))  # BCHW -> BHWC
+
+
+# Canvases ----------------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Easel:
+    """A canvas, what a model that works on latents sees of it, and what turns it into the picture (1, 1, H, W) in 0..1."""
+
+    canvas: nn.Module
+    latents: Sight
+    decode: Callable[[Tensor], Tensor]
+
+
+def _network_easel(canvas: FourierCanvas, vae: comfy.sd.VAE, scale: float, device: torch.device) -> _Easel:
+    encode = _part(vae, device, "encoder", "quant_conv")
+    return _Easel(canvas.to(device), latents_by(encode, scale), lambda picture: picture)
+
+
+def _latent_easel(canvas: LatentCanvas, vae: comfy.sd.VAE, scale: float, device: torch.device) -> _Easel:
+    decode = _part(vae, device, "post_quant_conv", "decoder")
+    return _Easel(canvas.to(device), whole, lambda latents: (decode(latents / scale).mean(dim=1, keepdim=True) / 2 + 0.5).clamp(0.0, 1.0))
+
+
+def _part(vae: comfy.sd.VAE, device: torch.device, *names: str) -> Callable[[Tensor], Tensor]:
+    """Parts of the VAE in a row, float32 in and out, as a copy: what a node has loaded is not for gradients.
+
+    They compute in bfloat16 where ComfyUI lets the VAE do so, else in float32: float16's gradients would underflow.
+    """
+    comfy.model_management.load_models_gpu([vae.patcher])
+    stage, dtype = vae.first_stage_model, torch.bfloat16 if vae.vae_dtype == torch.bfloat16 else torch.float32
+    parts = nn.Sequential(*(copy.deepcopy(getattr(stage, name)).requires_grad_(False) for name in names)).to(device, dtype)
+    return lambda tensor: parts(tensor.to(dtype)).float()
 
 
 # Models ------------------------------------------------------------------------------------------------------------------------------
@@ -257,18 +300,22 @@ def _deepfloyd_critic(floyd: DeepFloydIF, positive: list, negative: list, cfg: f
     return Critic(predict_noise, stage.scheduler.alphas_cumprod.double(), sight)
 
 
-def _encoder(vae: comfy.sd.VAE, device: torch.device) -> nn.Module:
-    """The VAE's encoder with its last convolution in float32, as a copy: what a node has loaded is not for gradients."""
-    comfy.model_management.load_models_gpu([vae.patcher])
-    stage = vae.first_stage_model
-    return nn.Sequential(*(copy.deepcopy(part).float().requires_grad_(False) for part in (stage.encoder, stage.quant_conv))).to(device)
-
-
 def _in_pixels(model: comfy.model_patcher.ModelPatcher) -> bool:
     return model.get_model_object("latent_format").latent_channels == RGB
 
 
-def _check(audio_model: comfy.model_patcher.ModelPatcher, image_model: Any, vae: comfy.sd.VAE) -> None:
+def _check_numbers(iterations: int, warm_start: int, crops: int) -> None:
+    """Those that a link from another node can bring below the widget's least, and those that do not go together."""
+    if crops < 1:
+        raise ValueError(f"{NODE}: crops is {crops}, so a pixel-space model would see nothing. Set it to 1 or more; the paper's is 8.")
+    if warm_start >= iterations:
+        raise ValueError(
+            f"{NODE}: warm_start is {warm_start} of {iterations} iterations, so the picture would have no say. Set it below; the paper's "
+            "is an eighth. For the sound alone, set lambda_sds to 0 and warm_start to 0."
+        )
+
+
+def _check_models(audio_model: comfy.model_patcher.ModelPatcher, image_model: Any, vae: comfy.sd.VAE, columns: int, canvas: str) -> None:
     models = {"audio_model": audio_model}
     if not isinstance(image_model, DeepFloydIF):
         models["image_model"] = image_model
@@ -285,89 +332,28 @@ def _check(audio_model: comfy.model_patcher.ModelPatcher, image_model: Any, vae:
         raise ValueError(
             f"{NODE}: image_model works on other latents than vae makes. Use a model of the audio model's latent space, or of pixels."
         )
+    if other is not None and not _in_pixels(other):
+        return
+    if canvas == LATENTS:
+        raise ValueError(f"{NODE}: canvas is {LATENTS}, and image_model works on pixels. Set canvas to {NETWORK}, or use SD 1.5.")
+    if columns < AUFFUSION.n_mels:
+        raise ValueError(
+            f"{NODE}: seconds makes a canvas {columns} columns wide, and a pixel-space image_model sees squares of {AUFFUSION.n_mels}. Set "
+            f"seconds to {AUFFUSION.n_mels * AUFFUSION.hop_length / AUFFUSION.sample_rate:g} or more."
+        )
 
 
-# The run -----------------------------------------------------------------------------------------------------------------------------
+def _check_text(socket: str, model: comfy.model_patcher.ModelPatcher | DeepFloydIF, conditionings: dict[str, list]) -> None:
+    if isinstance(model, DeepFloydIF):
+        model.check_text(NODE, socket, conditionings)
+    else:
+        checks.text(NODE, socket, conditionings, checks.text_width(model))
 
 
-class Checkpoint:
-    """A run's file in ComfyUI's output folder, and the settings it belongs to."""
-
-    def __init__(self, name: str, settings: dict[str, Any]) -> None:
-        folder = Path(folder_paths.get_output_directory()).resolve() / CHECKPOINTS
-        self.path, self.settings = (folder / f"{name.strip()}.pt").resolve(), settings
-        if folder not in self.path.parents:
-            raise ValueError(f"{NODE}: checkpoint_name is {name!r}, which leads out of the folder output/{CHECKPOINTS}. Give a plain name.")
-
-    def load(self, run: Distillation) -> None:
-        """Go on from the file if there is one. Raises ValueError for a damaged one, and for one of other settings, which it names."""
-        if not self.path.exists():
-            return
-        try:
-            kept = torch.load(self.path, weights_only=True, map_location="cpu")
-            settings, state = kept["settings"], kept["state"]
-        except Exception as error:  # a damaged file can raise nearly anything
-            raise ValueError(f"{NODE}: {self.path.name} cannot be read ({error}). Delete it, or choose another checkpoint_name.") from error
-        others = [key for key in self.settings if settings.get(key) != self.settings[key]]
-        if others:
-            raise ValueError(
-                f"{NODE}: the checkpoint {self.path.stem} is of another run: {', '.join(others)} differ. Set them as they were, or choose "
-                "another checkpoint_name."
-            )
-        run.load_state_dict(state)
-        logger.info("%s: going on from iteration %d of %s.", NODE, run.iteration, self.path.stem)
-
-    def save(self, run: Distillation) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        part = self.path.with_suffix(".part")
-        torch.save({"settings": self.settings, "state": run.state_dict()}, part)
-        os.replace(part, self.path)
-
-
-class Run:
-    """Iterates to the end, with progress, previews and checkpoints; cancelled, it keeps its state first."""
-
-    def __init__(self, distillation: Distillation, iterations: int, checkpoint: Checkpoint | None) -> None:
-        self.distillation, self.iterations, self.checkpoint = distillation, iterations, checkpoint
-        if checkpoint is not None:
-            checkpoint.load(distillation)
-
-    def finish(self) -> Tensor:
-        """The canvas (1, 1, H, W) in 0..1."""
-        run, progress = self.distillation, comfy.utils.ProgressBar(self.iterations)
-        shown = saved = time.monotonic()
-        try:
-            while run.iteration < self.iterations:
-                comfy.model_management.throw_exception_if_processing_interrupted()
-                residuals = run.step()
-                now = time.monotonic()
-                if now - shown > SHOW_EVERY:
-                    shown = now
-                    progress.update_absolute(run.iteration, preview=("JPEG", _preview(run.picture()), 1024))
-                    logger.debug("%s: %d, mean squared residuals %s", NODE, run.iteration, [round(float(value), 4) for value in residuals])
-                if self.checkpoint is not None and now - saved > SAVE_EVERY:
-                    saved = now
-                    self.checkpoint.save(run)
-        finally:
-            if self.checkpoint is not None:
-                self.checkpoint.save(run)
-        progress.update_absolute(self.iterations)
-        picture = run.picture()
-        if not picture.isfinite().all():
-            raise ValueError(
-                f"{NODE}: the canvas became NaN: a model overflowed in half precision. Load it with weight_dtype fp32 or bf16."
-            )
-        return picture
-
-
-def _preview(picture: Tensor) -> Image.Image:
-    return Image.fromarray((255 * picture[0, 0]).round().byte().cpu().numpy())
-
-
-def _digest(tensors: list[Tensor]) -> str:
+def _digest(conditionings: list[list]) -> str:
     digest = hashlib.sha256()
-    for tensor in tensors:
-        digest.update(json.dumps(list(tensor.shape)).encode() + tensor.float().cpu().numpy().tobytes())
+    for embeddings, *_ in chain.from_iterable(conditionings):
+        digest.update(json.dumps(list(embeddings.shape)).encode() + embeddings.float().cpu().numpy().tobytes())
     return digest.hexdigest()
 
 

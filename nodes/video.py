@@ -2,48 +2,29 @@
 
 from __future__ import annotations
 
-import io as files
-from collections.abc import Iterable
+import logging
+from collections.abc import Iterator
 from fractions import Fraction
 
-import av
 import comfy.model_management
 import comfy.utils
-import torch.nn.functional as F
 from comfy_api.latest import InputImpl, io
+from PIL import ImageColor
 from torch import Tensor
 
-from ..itsound_core.playhead import frame_count, playhead_frames
+from ..itsound_core.framing import SCREENS, Colour, Framed, bare, stack, with_captions
+from ..itsound_core.media import AUDIO_CODECS, LARGEST_SIDE, AudioCodec, encode_mp4
+from ..itsound_core.playhead import LINE_COLOUR, frame_count, playhead_frames
 from ..itsound_core.resampling import resample
+from ..itsound_core.spectrogram import AUFFUSION
 from . import checks
+from .provenance import HIDDEN, provenance
 
-AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
-OTHER_RATE = 48000
-
-
-def encode_mp4(
-    frames: Iterable[Tensor], size: tuple[int, int], fps: Fraction, samples: Tensor, rate: int, metadata: dict[str, str]
-) -> files.BytesIO:
-    """MP4 (H.264 and AAC) of uint8 frames (H, W, 3), with H, W = `size` even, and samples (1 or 2 channels, T), frame by frame."""
-    buffer = files.BytesIO()
-    with av.open(buffer, mode="w", format="mp4") as container:
-        container.metadata.update(metadata)
-        video = container.add_stream("h264", rate=fps, options={"crf": "18"})
-        video.height, video.width = size
-        video.pix_fmt = "yuv420p"
-        layout = "mono" if len(samples) == 1 else "stereo"
-        audio = container.add_stream("aac", rate=rate, layout=layout)
-        for frame in frames:
-            container.mux(video.encode(av.VideoFrame.from_ndarray(frame.numpy(), format="rgb24")))
-        container.mux(video.encode())
-
-        sound = av.AudioFrame.from_ndarray(samples.contiguous().numpy(), format="fltp", layout=layout)
-        sound.sample_rate = rate
-        sound.pts = 0
-        container.mux(audio.encode(sound))
-        container.mux(audio.encode())
-    buffer.seek(0)
-    return buffer
+NODE = "PlayheadVideo"
+LAYOUTS = ("captions", "picture", *(name for name, screen in SCREENS.items() if screen))
+LINE_COLOUR_NAME = "#{:02x}{:02x}{:02x}".format(*LINE_COLOUR)
+FPS_LIMITS = (1.0, 60.0)
+AAC_RATES = (44100, 48000)
 
 
 class PlayheadVideo(io.ComfyNode):
@@ -52,72 +33,148 @@ class PlayheadVideo(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
-            node_id="PlayheadVideo",
+            node_id=NODE,
             display_name="Playhead Video",
             category="Images that Sound/video",
-            description="A video of the picture in which a line runs from left to right in step with the sound. "
+            description="A video of the picture in which a line runs from left to right in step with the sound, with both prompts below. "
             "Batches are played one after the other. Connect it to Save Video.",
             search_aliases=["spectrogram video", "scrolling line", "audio visualizer"],
             inputs=[
                 io.Image.Input("image", tooltip="The picture, of any size: the spectrogram itself or its coloured version."),
-                io.Audio.Input("audio", tooltip="The sound. The line crosses the picture once in its length. Stereo stays stereo."),
-                io.Float.Input("fps", default=25.0, min=1.0, max=60.0, step=1.0, tooltip="Frames a second: how smoothly the line moves."),
+                io.Audio.Input(
+                    "audio",
+                    tooltip="The sound; the video is as long. A spectrogram, 256 rows high, is crossed at its own 100 columns a second, "
+                    "any other picture once in the length of the sound. Stereo stays stereo.",
+                ),
+                io.Float.Input(
+                    "fps",
+                    default=25.0,
+                    min=FPS_LIMITS[0],
+                    max=FPS_LIMITS[1],
+                    step=1.0,
+                    tooltip="Frames a second: how smoothly the line moves.",
+                ),
                 io.String.Input(
                     "image_prompt",
                     default="",
                     multiline=True,
-                    tooltip="What the picture was made to show; written into the file's metadata with a note that it is AI-generated.",
+                    tooltip="What the picture was made to show: the left caption, and in the file's metadata.",
                 ),
                 io.String.Input(
                     "audio_prompt",
                     default="",
                     multiline=True,
-                    tooltip="What the sound was made to be; written into the file's metadata with a note that it is AI-generated.",
+                    tooltip="What the sound was made to be: the right caption, and in the file's metadata.",
+                ),
+                io.Image.Input(
+                    "image_below",
+                    optional=True,
+                    tooltip="A second picture under the first, such as the coloured version under the gray one; the line crosses both. "
+                    "It is scaled to the first one's width.",
+                ),
+                io.Combo.Input(
+                    "layout",
+                    options=list(LAYOUTS),
+                    default=LAYOUTS[0],
+                    optional=True,
+                    tooltip="captions: the picture at its own size with the prompts below. picture: nothing but the picture. "
+                    "The others fill a screen of that size, for posting.",
+                ),
+                io.Color.Input(
+                    "line_color",
+                    default=LINE_COLOUR_NAME,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Colour of the line and of the captions' headings.",
+                ),
+                io.Combo.Input(
+                    "audio_codec",
+                    options=list(AUDIO_CODECS),
+                    default=AUDIO_CODECS[0],
+                    optional=True,
+                    advanced=True,
+                    tooltip="aac plays everywhere and changes the spectrogram by about 0.1 dB. flac keeps every sample, at 24 bits; "
+                    "browsers and ComfyUI play it, some phones and sites do not.",
                 ),
             ],
-            outputs=[io.Video.Output(display_name="video", tooltip="MP4 (H.264, AAC) that Save Video stores as it is.")],
+            outputs=[io.Video.Output(display_name="video", tooltip="MP4 with H.264, which Save Video stores as it is.")],
+            hidden=HIDDEN,
         )
 
     @classmethod
-    def execute(cls, image, audio, fps, image_prompt, audio_prompt) -> io.NodeOutput:
-        node = "PlayheadVideo"
-        samples, rate = checks.waveform(audio, node)
-        pictures, samples = checks.pair(checks.pixels(image, node, "image")[..., :3].cpu(), samples, node, ("image", "audio"))
-        if samples.shape[1] > 2:
-            samples = samples.mean(dim=1, keepdim=True)
+    def execute(
+        cls,
+        image,
+        audio,
+        fps,
+        image_prompt,
+        audio_prompt,
+        image_below=None,
+        layout=LAYOUTS[0],
+        line_color=LINE_COLOUR_NAME,
+        audio_codec: AudioCodec = AUDIO_CODECS[0],
+    ) -> io.NodeOutput:
+        if not FPS_LIMITS[0] <= fps <= FPS_LIMITS[1]:
+            raise ValueError(f"{NODE}: fps is {fps}; it must lie between {FPS_LIMITS[0]:g} and {FPS_LIMITS[1]:g}. 25 is a good choice.")
+        colour = parse_colour(line_color)
+        pictures = colours(image, "image")
+        crossing = pictures.shape[2] / AUFFUSION.frames(1.0) if pictures.shape[1] == AUFFUSION.n_mels else None
+        if image_below is not None:
+            pictures = stack(*checks.pair(pictures, colours(image_below, "image_below"), NODE, ("image", "image_below")))
+        samples, rate = playable(audio, audio_codec)
+        pictures, samples = checks.pair(pictures, samples, NODE, ("image", "audio"))
         seconds = samples.shape[2] / rate
-        if rate not in AAC_RATES:
-            samples, rate = resample(samples, rate, OTHER_RATE), OTHER_RATE
-        height, width = pictures.shape[1:3]
-        # H.264 takes even sizes only.
-        pictures = F.pad(pictures.expand(-1, -1, -1, 3), (0, 0, 0, width % 2, 0, height % 2))
+        if crossing and abs(crossing - seconds) > 1.5 / AUFFUSION.frames(1.0):
+            logging.warning(
+                f"{NODE}: image is {crossing:.2f} s wide at 100 columns a second, audio lasts {seconds:.2f} s. The line keeps to the "
+                "picture's time. If they should be as long, cut both with TrimCanvas."
+            )
 
-        progress = comfy.utils.ProgressBar(frame_count(len(pictures) * seconds, fps))
+        def frame(picture: Tensor) -> Framed:
+            prompts = (image_prompt, audio_prompt)
+            framed = bare(picture) if layout == "picture" else with_captions(picture, prompts, SCREENS[layout], colour)
+            height, width = framed.pixels.shape[:2]
+            if max(height, width) > LARGEST_SIDE:
+                raise ValueError(
+                    f"{NODE}: image makes a video of {width} x {height} pixels; H.264 holds {LARGEST_SIDE} a side. "
+                    "Choose a layout that names its size, or scale the picture with ImageScale."
+                )
+            return framed
 
-        def frames():
-            for frame in playhead_frames(pictures, seconds, fps):
+        frame_rate = Fraction(fps).limit_denominator(1001)
+        progress = comfy.utils.ProgressBar(frame_count(len(pictures) * seconds, float(frame_rate)))
+
+        def frames() -> Iterator[Tensor]:
+            for pixels in playhead_frames(pictures, seconds, float(frame_rate), crossing, frame, colour):
                 comfy.model_management.throw_exception_if_processing_interrupted()
-                yield frame
+                yield pixels
                 progress.update(1)
 
-        video = encode_mp4(
-            frames(),
-            size=(height + height % 2, width + width % 2),
-            fps=Fraction(fps).limit_denominator(1001),
-            samples=samples.movedim(0, 1).flatten(1),  # one item after the other
-            rate=rate,
-            metadata=metadata(image_prompt, audio_prompt),
-        )
-        return io.NodeOutput(InputImpl.VideoFromFile(video))
+        samples = samples.movedim(0, 1).flatten(1)  # one item after the other
+        tags = provenance(cls.hidden, ("image", "audio", "image_below"), image_prompt, audio_prompt).tags()
+        # A file in memory: ComfyUI's own VIDEO reads, cuts and saves it without encoding it again, and holds no frame.
+        return io.NodeOutput(InputImpl.VideoFromFile(encode_mp4(frames(), frame_rate, samples, rate, tags, audio_codec)))
 
 
-def metadata(image_prompt: str, audio_prompt: str) -> dict[str, str]:
-    """Title and comment that say what the file is, with the prompts where there are any."""
-    prompts = {"Image prompt": image_prompt.strip(), "Audio prompt": audio_prompt.strip()}
-    told = [f"{name}: {text}" for name, text in prompts.items() if text]
-    if not told:
-        return {"title": "An image that sounds", "comment": "Images that Sound: the picture is the sound's spectrogram."}
-    return {"title": " / ".join(filter(None, prompts.values())), "comment": ". ".join(["AI-generated image that sounds", *told])}
+def colours(image: Tensor, socket: str) -> Tensor:
+    """Colours (B, H, W, 3) on the CPU of an IMAGE of 1, 3 or 4 channels; alpha is left out."""
+    return checks.pixels(image, NODE, socket)[..., :3].cpu().expand(-1, -1, -1, 3)
+
+
+def playable(audio: dict | None, codec: AudioCodec) -> tuple[Tensor, int]:
+    """Samples (B, 1 or 2, T) of an AUDIO, at a rate that serves the codec well, and that rate."""
+    samples, rate = checks.mono_or_stereo(audio, NODE)
+    if codec == "aac" and rate not in AAC_RATES:
+        return resample(samples, rate, AAC_RATES[-1]), AAC_RATES[-1]
+    return samples, rate
+
+
+def parse_colour(text: str) -> Colour:
+    """Red, green and blue of "#rrggbb" or a name that CSS knows."""
+    try:
+        return ImageColor.getcolor(text, "RGB")[:3]
+    except ValueError as error:
+        raise ValueError(f"{NODE}: line_color is {text!r}; it must be a colour such as #ff4020 or white.") from error
 
 
 NODES = [PlayheadVideo]

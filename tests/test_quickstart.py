@@ -143,8 +143,16 @@ def test_a_wish_reaches_the_text_that_a_link_leads_to() -> None:
     assert video["fps"] == 10.0
 
 
+def test_what_is_muted_is_left_out_with_its_links() -> None:
+    info = {name: {"input": {}, "input_order": {}, "display_name": name} for name in ("LoadImage", "SaveImage")}
+    slots = [{"name": "images", "type": "IMAGE", "link": 1}]
+    nodes = [{"id": 1, "type": "LoadImage", "mode": 2}, {"id": 2, "type": "SaveImage", "inputs": slots}]
+    prompt = workflow.to_prompt({"nodes": nodes, "links": [[1, 1, 0, 2, 0, "IMAGE"]]}, info)
+    assert [(node_id, node["inputs"]) for node_id, node in prompt.items()] == [("2", {})]
+
+
 @pytest.mark.parametrize(
-    ("node", "complaint"), [({"type": "NoSuchNode"}, "no node 'NoSuchNode'"), ({"type": "SaveImage", "mode": 4}, "muted or bypassed")]
+    ("node", "complaint"), [({"type": "NoSuchNode"}, "no node 'NoSuchNode'"), ({"type": "SaveImage", "mode": 4}, "is bypassed")]
 )
 def test_a_template_that_cannot_be_converted_says_why(node: dict[str, Any], complaint: str) -> None:
     graph = {"nodes": [{"id": 1, "inputs": [], "widgets_values": [], **node}], "links": []}
@@ -152,15 +160,33 @@ def test_a_template_that_cannot_be_converted_says_why(node: dict[str, Any], comp
         workflow.to_prompt(graph, {"SaveImage": {"input": {}, "input_order": {}, "display_name": "Save Image"}})
 
 
-def test_the_tests_at_full_size_run_alone_and_on_request(monkeypatch: pytest.MonkeyPatch) -> None:
-    commands: list[list[str]] = []
+@pytest.fixture
+def runs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[str], dict[str, str]]]:
+    """The commands that `--test` starts, with their environments; those on the oldest ComfyUI fail."""
+    started: list[tuple[list[str], dict[str, str]]] = []
 
-    def run(command: list[str], **_: Any) -> subprocess.CompletedProcess:
-        commands.append(command)
-        return subprocess.CompletedProcess(command, 0)
+    def run(command: list[str], env: dict[str, str], **_: Any) -> subprocess.CompletedProcess:
+        started.append((command, env))
+        return subprocess.CompletedProcess(command, int(env["COMFYUI_PATH"] == environment.FLOOR))
 
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(subprocess, "run", run)
     monkeypatch.setattr(quickstart, "comfyui", lambda version, python: Path(version))
     monkeypatch.setattr(quickstart, "install_browser", lambda: None)
+    return started
+
+
+def test_the_suite_runs_side_by_side_on_both_versions_and_says_what_failed(
+    runs: list[tuple[list[str], dict[str, str]]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert quickstart.test(Path("python"), []) == 1
+    suites = [(env["COMFYUI_PATH"], env["OMP_NUM_THREADS"]) for command, env in runs if "--numprocesses=2" in command]
+    assert suites == [(environment.NEWEST, "1"), (environment.FLOOR, "1")]
+    assert capsys.readouterr().out.endswith(f"FAILED: tests on ComfyUI {environment.FLOOR}\n")
+
+
+def test_the_tests_at_full_size_run_alone_and_on_request(runs: list[tuple[list[str], dict[str, str]]]) -> None:
     assert quickstart.test(Path("python"), ["full", "-x"]) == 0
-    assert [command[-4:] for command in commands] == [["tests/full", "-m", "full", "-x"]]
+    ((command, env),) = runs
+    assert command[-4:] == ["tests/full", "-m", "full", "-x"]
+    assert "OMP_NUM_THREADS" not in env and not any("numprocesses" in argument for argument in command)

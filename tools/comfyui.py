@@ -1,12 +1,17 @@
-"""ComfyUI and this pack inside one's own process, without a server: for the tests and the benchmarks."""
+"""ComfyUI and this pack for the tests, the benchmarks and the makers of pictures: inside one's own process, or as a server of one's own."""
 
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
+
+from tools.quickstart.server import Server
 
 REPO = Path(__file__).resolve().parent.parent
 
@@ -24,13 +29,14 @@ def import_comfyui(folder: str, options: Sequence[str]) -> None:
         sys.argv = argv
 
 
-def load_pack(custom_nodes: Path) -> ModuleType:
+def load_pack(custom_nodes: Path, pack: Path = REPO) -> ModuleType:
     """The pack as a package, loaded by path from a folder whose name has a hyphen, as ComfyUI's load_custom_node does.
 
-    `custom_nodes` is an empty folder. Submodules: ``importlib.import_module(pack.__name__ + ".nodes.guider")``.
+    `custom_nodes` is an empty folder; `pack` is what to load, this checkout or another copy. Submodules:
+    ``importlib.import_module(pack.__name__ + ".nodes.guider")``.
     """
     folder = custom_nodes / "images-that-sound"
-    folder.symlink_to(REPO, target_is_directory=True)
+    folder.symlink_to(pack, target_is_directory=True)
     name = str(folder).replace(".", "_x_")
     spec = importlib.util.spec_from_file_location(name, folder / "__init__.py")
     assert spec and spec.loader
@@ -38,3 +44,12 @@ def load_pack(custom_nodes: Path) -> ModuleType:
     sys.modules[name] = module
     spec.loader.exec_module(module)
     return module
+
+
+@contextmanager
+def temporary_server() -> Iterator[Server]:
+    """The ComfyUI that COMFYUI_PATH names, on the CPU, with this pack in it; its folders last as long as it runs."""
+    with tempfile.TemporaryDirectory() as folder:
+        base, options = Path(folder), ("--cpu", "--disable-api-nodes")
+        with Server(Path(sys.executable), Path(os.environ["COMFYUI_PATH"]), base, base / "output", options=options) as server:
+            yield server

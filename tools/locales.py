@@ -1,17 +1,46 @@
-"""Write locales/en/nodeDefs.json, the texts that translators start from, out of a running ComfyUI that has this pack.
+"""The texts of the nodes for translators, and what each translation still lacks.
 
-    python tools/locales.py http://127.0.0.1:8188
+    COMFYUI_PATH=... python tools/locales.py --write    # write locales/en out of the nodes in that ComfyUI, then check the others
+    python tools/locales.py                             # check only; ends with 1 where a translation lacks something
+
+A translation has the keys of English, a text for each, every number and path of the English one, and the terms of tools/glossary.json,
+which are those of ComfyUI's own translation. ComfyUI does not translate a combo's options, so texts name them in English.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
-from urllib.request import urlopen
+from typing import Any
 
-LOCALE = Path(__file__).resolve().parent.parent / "locales" / "en" / "nodeDefs.json"
-PACK = "images-that-sound"
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from tools.comfyui import temporary_server  # noqa: E402
+from tools.quickstart.environment import PACK_NAME, REPO  # noqa: E402
+
+LOCALES = REPO / "locales"
+GLOSSARY = REPO / "tools" / "glossary.json"
+SOURCE = "en"
+
+FACT = re.compile(r"\d+(?:\.\d+)?|'\w+'|\b[\w.]+_\w+|\bmodels/\w+")
+"""What a translation must keep as it is: numbers, quoted options, names of files, folders and other nodes' inputs."""
+
+
+def of_pack(object_info: dict[str, dict]) -> dict[str, dict]:
+    """This pack's nodes in an answer of /object_info; ValueError where there are none."""
+    ours = {node_id: info for node_id, info in object_info.items() if info["python_module"] == f"custom_nodes.{PACK_NAME}"}
+    if not ours:
+        raise ValueError(f"this ComfyUI has no node of {PACK_NAME}. Look into its log for why the pack did not load.")
+    return ours
+
+
+def locale(object_info: dict[str, dict]) -> dict[str, dict]:
+    """The files of a locale, by name, of the pack's nodes in an answer of /object_info; of its menu only what no other node's menu has."""
+    ours = of_pack(object_info)
+    others = {part for node_id, info in object_info.items() if node_id not in ours for part in info["category"].split("/")}
+    categories = {part for info in ours.values() for part in info["category"].split("/")} - others
+    return {"nodeDefs": node_definitions(ours), "main": {"nodeCategories": {part: part for part in sorted(categories)}}}
 
 
 def node_definitions(object_info: dict[str, dict]) -> dict[str, dict]:
@@ -30,16 +59,75 @@ def _node_definition(info: dict) -> dict:
     }
 
 
-def to_json(definitions: dict[str, dict]) -> str:
-    return json.dumps(definitions, indent=2, ensure_ascii=False) + "\n"
+def load(language: str) -> dict[str, dict]:
+    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted((LOCALES / language).glob("*.json"))}
+
+
+def save(files: dict[str, dict], language: str) -> None:
+    for name, content in files.items():
+        path = LOCALES / language / f"{name}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def texts(tree: Any, key: str = "") -> dict[str, str]:
+    """The texts of nested dicts by their dotted keys."""
+    if not isinstance(tree, dict):
+        return {key: tree}
+    return {name: text for child, value in tree.items() for name, text in texts(value, f"{key}.{child}" if key else child).items()}
+
+
+def complaints(source: dict[str, dict], translation: dict[str, dict], terms: dict[str, str], same: list[str]) -> list[str]:
+    """What is wrong with a translation, a line for each fault with its key and the English text.
+
+    `terms` are English words or phrases and their translations: where the one stands in the English text, the other must stand in the
+    translated one. Names of nodes, and those of a node's own inputs, are terms too, with the names that the translation gives them.
+    `same` lists the texts that may stay English.
+    """
+    english, translated = texts(source), texts(translation)
+    faults = [f"{key} is left over: English has no such text (any more)" for key in translated.keys() - english.keys()]
+    node_terms = _node_names(source["nodeDefs"], translation.get("nodeDefs", {}))
+    for key, text in english.items():
+        told = translated.get(key)
+        if not told:
+            faults.append(f"{key} is missing: {text!r}")
+            continue
+        if told == text and text not in same:
+            faults.append(f"{key} is not translated: {text!r}")
+        if not key.endswith(("description", "tooltip")):
+            continue  # a name need not repeat what a sentence must
+        known = terms | node_terms | _input_names(translation["nodeDefs"][key.split(".")[1]])
+        found = [term for term in known if re.search(rf"(?<![\w/]){re.escape(term)}s?(?!\.?\w)", text, re.IGNORECASE)]
+        longest = [term for term in found if not any(term != other and term.lower() in other.lower() for other in found)]
+        faults += [f"{key} does not call {term!r} {known[term]!r}: {told!r}" for term in longest if known[term] not in told]
+        faults += [f"{key} lacks {fact!r} of {text!r}" for fact in FACT.findall(text) if fact not in known and fact not in told]
+    return sorted(faults)
+
+
+def _node_names(source: dict[str, dict], translation: dict[str, dict]) -> dict[str, str]:
+    """Translated display names by node id and by English display name."""
+    names = {node_id: node["display_name"] for node_id, node in translation.items() if node_id in source and "display_name" in node}
+    return names | {source[node_id]["display_name"]: name for node_id, name in names.items()}
+
+
+def _input_names(node: dict) -> dict[str, str]:
+    """Translated names of a node's inputs, of those whose ids are no plain words."""
+    return {name: told["name"] for name, told in node.get("inputs", {}).items() if "_" in name and "name" in told}
+
+
+def translations() -> dict[str, list[str]]:
+    """The faults of each translation by its language."""
+    glossary = json.loads(GLOSSARY.read_text(encoding="utf-8"))
+    languages = sorted(folder.name for folder in LOCALES.iterdir() if folder.name != SOURCE)
+    return {name: complaints(load(SOURCE), load(name), glossary[name]["terms"], glossary[name]["same"]) for name in languages}
 
 
 def main() -> None:
-    with urlopen(f"{sys.argv[1].rstrip('/')}/object_info") as answer:
-        object_info = json.load(answer)
-    ours = {node_id: info for node_id, info in object_info.items() if info["python_module"] == f"custom_nodes.{PACK}"}
-    LOCALE.parent.mkdir(parents=True, exist_ok=True)
-    LOCALE.write_text(to_json(node_definitions(ours)), encoding="utf-8")
+    if sys.argv[1:] == ["--write"]:
+        with temporary_server() as server:
+            save(locale(server.get("/object_info")), SOURCE)
+    faults = [f"{language}: {fault}" for language, told in translations().items() for fault in told]
+    sys.exit("\n".join(faults) if faults else 0)
 
 
 if __name__ == "__main__":

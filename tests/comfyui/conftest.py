@@ -1,11 +1,11 @@
-"""A real ComfyUI server with the pack in it, its folders in a temporary place."""
+"""A real ComfyUI server with the pack in it, its folders in a temporary place, and a real browser that opens it."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,9 @@ from tools.quickstart import environment
 from tools.quickstart.server import Server
 
 REPO = Path(__file__).resolve().parent.parent.parent
+CHROMIUM = shutil.which("chromium")
+READY = "window.app && window.app.graph && window.app.extensionManager && document.querySelector('canvas')"
+LIMIT_MS = 240_000
 
 
 @pytest.fixture(scope="session")
@@ -32,3 +35,25 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 @pytest.fixture(scope="session")
 def object_info(server: Server) -> dict[str, Any]:
     return server.get("/object_info")
+
+
+@pytest.fixture(scope="module")
+def open_page(server: Server) -> Iterator[Callable[..., Any]]:
+    """Opens ComfyUI in a page of chromium, after running `script` in it; closed with the module."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    if CHROMIUM is None:
+        pytest.skip("needs chromium: apt-get install chromium")
+    server.post("/settings", {"Comfy.TutorialCompleted": True})  # else the list of templates lies over the graph
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+
+        def open_comfyui(script: str = "") -> Any:
+            page = browser.new_page(viewport={"width": 1900, "height": 1000})
+            page.set_default_timeout(LIMIT_MS)
+            page.add_init_script(script)
+            page.goto(server.url, wait_until="domcontentloaded")
+            page.wait_for_function(READY)
+            return page
+
+        yield open_comfyui
+        browser.close()

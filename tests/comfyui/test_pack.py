@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import importlib
+import json
+import re
 from types import ModuleType
 from typing import Any
 
 import pytest
 
+from tools import locales
+from tools.quickstart import workflow
 from tools.quickstart.environment import PACK_NAME, REPO, QuickstartError
 from tools.quickstart.server import Server
-from tools.quickstart.workflow import Prompt
 
 NODE_FILES = sorted(path.stem for path in (REPO / "nodes").glob("*.py") if "\nNODES = [" in path.read_text(encoding="utf-8"))
+BLUEPRINT = REPO / "subgraphs" / "Images that Sound.json"
 
 
 def test_every_node_is_registered(object_info: dict[str, Any], pack: ModuleType) -> None:
     files = [importlib.import_module(f"{pack.__name__}.nodes.{name}") for name in NODE_FILES]
     defined = {node.define_schema().node_id for file in files for node in file.NODES}
-    registered = {name for name, info in object_info.items() if info["python_module"] == f"custom_nodes.{PACK_NAME}"}
-    assert registered == defined
+    assert locales.of_pack(object_info).keys() == defined
     assert all(object_info[name]["category"].startswith("Images that Sound") for name in defined)
 
 
@@ -35,12 +38,29 @@ def test_templates_and_help_pages_are_served(server: Server, object_info: dict[s
     assert set(templates) == {template.stem for template in (REPO / "workflows").glob("*.json")}
     for name in templates:
         assert server.get_bytes(f"/api/workflow_templates/{PACK_NAME}/{name}.jpg").startswith(b"\xff\xd8")
-    for name in (name for name, info in object_info.items() if info["python_module"] == f"custom_nodes.{PACK_NAME}"):
-        assert server.get_bytes(f"/extensions/{PACK_NAME}/docs/{name}.md").startswith(b"#")
+    for name in locales.of_pack(object_info):
+        page = server.get_bytes(f"/extensions/{PACK_NAME}/docs/{name}.md").decode()
+        (picture,) = re.findall(r"!\[.*\]\((.+)\)", page)  # the front end takes it from beside the page
+        assert server.get_bytes(f"/extensions/{PACK_NAME}/docs/{picture}").startswith(b"\xff\xd8")
+
+
+def test_every_menu_that_is_ours_alone_is_translated(server: Server, object_info: dict[str, Any]) -> None:
+    menus = locales.locale(object_info)["main"]["nodeCategories"].keys()
+    told = server.get("/api/i18n")
+    for language in (folder.name for folder in locales.LOCALES.iterdir()):
+        assert menus <= told[language]["nodeCategories"].keys(), language
+        assert told[language]["nodeDefs"].items() >= locales.load(language)["nodeDefs"].items()
+
+
+def test_the_blueprint_is_listed_and_served(server: Server) -> None:
+    listed = server.get("/api/global_subgraphs")
+    (blueprint,) = (key for key, entry in listed.items() if entry["info"]["node_pack"] == f"custom_nodes.{PACK_NAME}")
+    assert listed[blueprint]["name"] == "Images that Sound"
+    assert json.loads(server.get(f"/api/global_subgraphs/{blueprint}")["data"]) == workflow.load(BLUEPRINT)
 
 
 def test_a_prompt_that_cannot_run_is_refused_by_name(server: Server) -> None:
-    prompt: Prompt = {
+    prompt: workflow.Prompt = {
         "1": {"class_type": "TrimCanvas", "inputs": {"columns": 32}},
         "2": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}},
     }

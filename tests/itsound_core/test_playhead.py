@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from itsound_core.framing import Framed, bare
 from itsound_core.playhead import draw_playhead, frame_count, playhead_frames
 
 
@@ -38,7 +39,7 @@ def test_pictures_of_a_batch_play_one_after_the_other():
 def test_the_line_shows_on_black_and_on_white_and_leaves_the_rest_alone():
     for level in (0, 255):
         picture = torch.full((256, 1024, 3), level, dtype=torch.uint8)
-        frame = draw_playhead(picture, 0.5)
+        frame = draw_playhead(bare(picture), 0.5)
         changed = (frame != picture).any(-1).any(0).nonzero().flatten()
         assert changed.min() >= 508 and changed.max() < 516
         assert (frame[0, 512].int() - level).abs().max() > 100
@@ -46,6 +47,22 @@ def test_the_line_shows_on_black_and_on_white_and_leaves_the_rest_alone():
 
 
 def test_the_line_stays_inside_at_both_edges():
-    picture = torch.zeros(256, 100, 3, dtype=torch.uint8)
-    assert draw_playhead(picture, 0.0)[0, 0, 0] == 255
-    assert draw_playhead(picture, 1.0)[0, 99, 0] == 255
+    frame = bare(torch.zeros(256, 100, 3, dtype=torch.uint8))
+    assert draw_playhead(frame, 0.0)[0, 0, 0] == 255
+    assert draw_playhead(frame, 1.0)[0, 99, 0] == 255
+
+
+def test_the_line_keeps_to_the_picture_in_its_frame():
+    framed = Framed(torch.zeros(60, 200, 3, dtype=torch.uint8), box=(50, 10, 100, 30))
+    changed = draw_playhead(framed, 0.25)[..., 0].nonzero()
+    assert changed.min(0).values.tolist() == [10, 74]
+    assert changed.max(0).values.tolist() == [39, 75]
+    assert draw_playhead(framed, 1.0)[..., 0].nonzero().max(0).values.tolist() == [39, 149]
+
+
+def test_a_line_faster_than_the_sound_waits_at_the_right_edge_and_a_slower_one_does_not_reach_it():
+    pictures = torch.zeros(1, 16, 100, 3)
+    faster = [line_centre(frame) for frame in playhead_frames(pictures, seconds=2.0, fps=10.0, crossing=1.0)]
+    assert faster[4] == pytest.approx(45, abs=0.1) and min(faster[10:]) > 98
+    slower = [line_centre(frame) for frame in playhead_frames(pictures, seconds=2.0, fps=10.0, crossing=4.0)]
+    assert slower[-1] == pytest.approx(19.5 / 40 * 100, abs=0.1)

@@ -1,12 +1,15 @@
 """Score distillation: its gradient, its random numbers, and going on from a saved state."""
 
+import gc
+
 import pytest
 import torch
+from accounting import Accounting
 from torch import nn
 
-from itsound_core.canvas import FourierCanvas
+from itsound_core.canvas import FourierCanvas, LatentCanvas
 from itsound_core.sampling import STABLE_DIFFUSION
-from itsound_core.sds import Critic, Distillation, latents_by, square_crops, surrogate
+from itsound_core.sds import Critic, Distillation, latents_by, square_crops, surrogate, whole
 
 ALPHAS = STABLE_DIFFUSION.alphas_cumprod
 
@@ -124,7 +127,7 @@ def test_before_its_start_a_critic_has_no_say_and_is_not_asked():
     asked = []
     image = pixel_critic(start=2, predict_noise=lambda x, t: asked.append(t) or torch.zeros_like(x))
     run = Distillation(canvas(), [image, latent_critic()])
-    assert [len(run.step()) for _ in range(3)] == [1, 1, 2] and len(asked) == 1
+    assert [run.step()[0] is None for _ in range(3)] == [True, True, False] and len(asked) == 1
     with pytest.raises(ValueError, match="No critic"):
         Distillation(canvas(), [image]).step()
 
@@ -152,6 +155,32 @@ def test_a_run_that_is_saved_and_resumed_goes_on_to_the_bit(tmp_path):
     for _ in range(3):
         second.step()
     assert second.iteration == 6 and torch.equal(whole.picture(), second.picture())
+
+
+def test_a_long_run_holds_no_more_than_a_short_one():
+    run = Distillation(canvas(), [pixel_critic(), latent_critic()])
+    held, peaks = [], []
+    with Accounting() as accounting:
+        for _ in range(3):
+            accounting.peak = 0
+            for _ in range(2):
+                run.step()
+            gc.collect()
+            held.append(accounting.alive)
+            peaks.append(accounting.peak)
+    assert len(set(held)) == 1 and len(set(peaks[1:])) == 1 and peaks[1] > held[0]
+
+
+def test_latents_move_towards_what_a_critic_of_latents_expects():
+    def ones(noisy, timestep):
+        alpha = float(ALPHAS[timestep])
+        return (noisy - alpha**0.5) / (1 - alpha) ** 0.5
+
+    run = Distillation(LatentCanvas(4, 8, seed=1), [latent_critic(predict_noise=ones, sight=whole)], learning_rate=0.1)
+    assert abs(float(run.picture().std()) - 0.1) < 0.02 and run.picture().shape == (1, 4, 4, 8)
+    for _ in range(60):
+        run.step()
+    assert (run.picture() - 1).abs().mean() < 0.1
 
 
 def test_a_canvas_moves_towards_what_a_critic_expects():

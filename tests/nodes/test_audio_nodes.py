@@ -182,6 +182,17 @@ class TestSpectrogramToAudio:
         _, report = nodes.CycleConsistency.execute(bright, loud).args
         assert "quieter than the picture, at its level" in report
 
+    @pytest.mark.parametrize("frames", [8, 128])
+    def test_a_loops_end_goes_on_into_its_beginning(self, nodes, vocoder, frames):
+        """A vocoder that hears one turn after the other is the measure; shorter than what is faded, too."""
+        image = torch.rand(1, 256, frames, 3, generator=torch.Generator().manual_seed(0))
+        three_turns = nodes.SpectrogramToAudio.execute(image.repeat(1, 1, 3, 1), vocoder).args[0]["waveform"]
+        loop = nodes.SpectrogramToAudio.execute(image, vocoder, loop=True).args[0]["waveform"]
+        once = nodes.SpectrogramToAudio.execute(image, vocoder).args[0]["waveform"]
+        middle = three_turns[..., frames * 160 : frames * 320]
+        assert loop.shape == once.shape
+        assert (loop - middle).abs().max() < 0.3 * (once - middle).abs().max()
+
     def test_cancelling_stops_griffin_lim_and_the_vocoder(self, nodes, vocoder):
         import comfy.model_management as management
 

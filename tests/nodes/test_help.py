@@ -1,13 +1,13 @@
 """Every node explains itself: description, tooltips, a help page that covers each input, and texts for translators."""
 
 import asyncio
-import json
 import re
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
-from tools.locales import LOCALE, node_definitions
+from tools import help_pages, locales
 
 REPO = Path(__file__).resolve().parent.parent.parent
 DOCS = REPO / "web" / "docs"
@@ -55,10 +55,36 @@ def test_every_node_has_a_help_page_that_covers_each_input_in_order(object_info)
         assert told == info["output_name"], node_id
 
 
+def test_every_help_page_tells_kinds_and_ranges_as_the_schema_has_them(object_info):
+    """If this fails, run `python tools/help_pages.py`."""
+    for node_id, info in object_info.items():
+        table = (DOCS / f"{node_id}.md").read_text(encoding="utf-8").split("## Inputs")[1].split("## Outputs")[0]
+        assert dict(re.findall(r"^\| (\w+) \| ([^|]*) \|", table, re.MULTILINE)[1:]) == help_pages.kinds(info), node_id
+
+
+def test_every_help_page_shows_its_node_gives_a_tip_and_names_templates_that_use_it(object_info):
+    """If this fails, run `python tools/node_pictures.py` and `python tools/help_pages.py`."""
+    for node_id, info in object_info.items():
+        page = (DOCS / f"{node_id}.md").read_text(encoding="utf-8")
+        assert f"\n![{info['display_name']}](img/{node_id}.jpg)\n" in page.split("## Inputs")[0], node_id
+        assert "\n## Tips\n\n- " in page, node_id
+        named = re.findall(r"`(\w+)`", "".join(re.findall(r"^To try: .*$", page, re.MULTILINE)))
+        using = help_pages.templates_with(node_id)
+        assert set(named) <= set(using) and bool(named) == bool(using), node_id
+
+
+def test_the_pictures_of_the_help_pages_are_small_and_none_is_left_of_a_node_that_is_gone(object_info):
+    pictures = list((DOCS / "img").iterdir())
+    assert {picture.name for picture in pictures} == {f"{node_id}.jpg" for node_id in object_info}
+    for picture in pictures:
+        assert picture.stat().st_size <= 25_000, picture.name
+        assert Image.open(picture).width >= 300, picture.name
+
+
 def test_no_help_page_is_left_of_a_node_that_is_gone(object_info):
     assert {page.stem for page in DOCS.glob("*.md")} == set(object_info)
 
 
 def test_translators_start_from_the_texts_of_the_nodes(object_info):
-    """If this fails, run tools/locales.py on a running server."""
-    assert json.loads(LOCALE.read_text(encoding="utf-8")) == node_definitions(object_info)
+    """If this fails, run `python tools/locales.py --write`, and write what it names into the other languages."""
+    assert locales.load(locales.SOURCE)["nodeDefs"] == locales.node_definitions(object_info)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import re
+from functools import partial
 
 import pytest
 import torch
@@ -54,6 +56,16 @@ def pixel_model(pack):
     return model
 
 
+@pytest.fixture(scope="module")
+def floyd(pack, tmp_path_factory):
+    """Stage I; stage II has no part in this."""
+    folders, folder = importlib.import_module(pack.__name__ + ".nodes.deepfloyd_folder"), tmp_path_factory.mktemp("floyd")
+    tiny_deepfloyd.write_stage_1(folder, with_text_encoder=False)
+    with torch.inference_mode():
+        stage = folders.load_stage(folder, 1, torch.float32)
+    return folders.DeepFloydIF(stage, stage, stage.scheduler)
+
+
 @pytest.fixture
 def output(tmp_path, monkeypatch):
     monkeypatch.setattr(folder_paths, "get_output_directory", lambda: str(tmp_path))
@@ -79,23 +91,26 @@ def test_the_canvas_is_a_gray_spectrogram_that_both_models_change(module, vae, l
     assert not torch.equal(image, distilled(module, vae, latent_models, audio_positive=conditioning(9)))
 
 
+def test_latents_can_be_the_canvas(module, vae, latent_models, output):
+    given = {"canvas": "latents", "learning_rate": 0.1}
+    image = distilled(module, vae, latent_models, iterations=4, **given)
+    assert image.shape == (1, 256, 64, 3) and image.min() >= 0 and image.max() <= 1
+    assert not torch.equal(image, distilled(module, vae, latent_models, iterations=4, **given, image_positive=conditioning(9)))
+    distilled(module, vae, latent_models, iterations=2, **given, checkpoint_name="run")
+    assert torch.equal(image, distilled(module, vae, latent_models, iterations=4, **given, checkpoint_name="run"))
+    refused(module, vae, latent_models, "canvas differ", checkpoint_name="run", learning_rate=0.1)
+
+
 def test_a_pixel_space_model_sees_squares(module, vae, latent_models, pixel_model):
-    runs = [
-        distilled(module, vae, latent_models, pixel_model, seconds=2.56, iterations=2, **given)
-        for given in ({}, {"image_positive": conditioning(9)}, {"warm_start": 2}, {"warm_start": 2, "image_positive": conditioning(9)})
-    ]
-    assert runs[0].shape == (1, 256, 256, 3)
-    assert not torch.equal(runs[0], runs[1]) and torch.equal(runs[2], runs[3])
+    image, other = (
+        distilled(module, vae, latent_models, pixel_model, seconds=2.56, iterations=2, image_positive=conditioning(seed)) for seed in (3, 9)
+    )
+    assert image.shape == (1, 256, 256, 3) and not torch.equal(image, other)
 
 
-def test_deepfloyd_paints_too_and_its_variance_is_left_out(module, vae, latent_models, pack, tmp_path):
-    folders = importlib.import_module(pack.__name__ + ".nodes.deepfloyd_folder")
-    tiny_deepfloyd.write_stage_1(tmp_path, with_text_encoder=False)
-    with torch.inference_mode():
-        stage = folders.load_stage(tmp_path, 1, torch.float32)
+def test_deepfloyd_paints_too_and_its_variance_is_left_out(module, vae, latent_models, floyd):
     texts = torch.randn(2, 1, 77, tiny_deepfloyd.WIDTH, generator=torch.Generator().manual_seed(0))
     text = {f"image_{side}": [[embedding, {}]] for side, embedding in zip(SIDES, texts, strict=True)}
-    floyd = folders.DeepFloydIF(stage, stage, stage.scheduler)  # stage II has no part in this
     image = distilled(module, vae, latent_models, floyd, seconds=2.56, iterations=2, **text)
     other = distilled(module, vae, latent_models, floyd, seconds=2.56, iterations=2, **(text | {"image_positive": text["image_negative"]}))
     assert image.shape == (1, 256, 256, 3) and not torch.equal(image, other)
@@ -146,12 +161,12 @@ def test_a_cancelled_run_keeps_what_it_has(module, vae, latent_models, output, m
 
 
 def test_a_checkpoint_of_another_run_is_refused_by_what_differs(module, vae, latent_models, output):
-    distilled(module, vae, latent_models, iterations=1, checkpoint_name="run")
-    with pytest.raises(ValueError, match="another run: lambda_sds, prompts differ"):
-        distilled(module, vae, latent_models, checkpoint_name="run", lambda_sds=0.5, image_positive=conditioning(9))
+    refuse = partial(refused, module, vae, latent_models, checkpoint_name="run")
+    distilled(module, vae, latent_models, iterations=3, checkpoint_name="run")
+    refuse("another run: lambda_sds, prompts differ", lambda_sds=0.5, image_positive=conditioning(9))
+    refuse("run is at iteration 3, beyond the 2 asked for", iterations=2)
     (output / "sds" / "run.pt").write_bytes(b"not a checkpoint")
-    with pytest.raises(ValueError, match="run.pt cannot be read"):
-        distilled(module, vae, latent_models, checkpoint_name="run")
+    refuse("run.pt cannot be read")
 
 
 @pytest.mark.parametrize("name", ["../run", "/tmp/run", "a/../../run"])
@@ -160,14 +175,73 @@ def test_a_checkpoint_stays_in_its_folder(module, vae, latent_models, output, na
         distilled(module, vae, latent_models, checkpoint_name=name)
 
 
+def refused(module, vae, latent_models, words, image_model=None, **given):
+    """A run of these inputs ends with an error that says so, before any model is loaded."""
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(ValueError, match=words) as error:
+        patch.setattr(comfy.model_management, "load_models_gpu", lambda *_, **__: pytest.fail("a model was loaded first"))
+        distilled(module, vae, latent_models, image_model, **given)
+    assert str(error.value).startswith("SDSBaseline: ")
+
+
 def test_models_that_do_not_go_together_are_refused(module, vae, latent_models, pixel_model):
-    with pytest.raises(ValueError, match="audio_model works on pixels"):
-        distilled(module, vae, (latent_models[0], pixel_model))
-    with pytest.raises(ValueError, match="image_model works on other latents"):
-        distilled(module, vae, latent_models, random_model(comfy.supported_models.SDXL))
+    refused(module, vae, (latent_models[0], pixel_model), "audio_model works on pixels")
+    refused(module, vae, latent_models, "image_model works on other latents", random_model(comfy.supported_models.SDXL))
     flow = latent_models[0].clone()
     flow.add_object_patch(
         "model_sampling", type("Flow", (comfy.model_sampling.ModelSamplingDiscreteFlow, comfy.model_sampling.CONST), {})()
     )
-    with pytest.raises(ValueError, match="image_model works by flow matching"):
-        distilled(module, vae, latent_models, flow)
+    refused(module, vae, latent_models, "image_model works by flow matching", flow)
+
+
+def test_numbers_that_leave_a_model_without_a_say_are_refused(module, vae, latent_models, pixel_model):
+    refused(module, vae, latent_models, "crops is 0", crops=0)
+    refused(module, vae, latent_models, "warm_start is 3 of 3 iterations", warm_start=3)
+    refused(module, vae, latent_models, "canvas is latents, and image_model works on pixels", pixel_model, canvas="latents")
+    refused(module, vae, latent_models, "64 columns wide, .* squares of 256. Set seconds to 2.56", pixel_model)
+
+
+@pytest.mark.parametrize("socket", PROMPTS)
+def test_text_that_a_model_cannot_read_is_refused(module, vae, latent_models, floyd, socket):
+    wide = {socket: [[torch.zeros(1, 77, 64), {}]]}
+    refused(module, vae, latent_models, f"{socket} has embeddings 64 wide, {socket[:5]}_model reads 32", **wide)
+    if socket.startswith("image"):
+        refused(module, vae, latent_models, f"{socket} has embeddings 64 wide", floyd, seconds=2.56, **wide)
+        short = {f"image_{side}": [[torch.zeros(1, 77, floyd.text_width), {}]] for side in SIDES}
+        short[socket] = [[torch.zeros(1, 7, floyd.text_width), {}]]
+        refused(module, vae, latent_models, f"{socket} has 7 tokens", floyd, seconds=2.56, **short)
+
+
+def test_a_run_that_overflows_says_at_which_step_and_by_which_side_and_leaves_the_checkpoint(module, vae, latent_models, output):
+    distilled(module, vae, latent_models, iterations=2, checkpoint_name="run")
+    kept = (output / "sds" / "run.pt").read_bytes()
+    overflows, steps = latent_models[0].clone(), iter([1.0, 1.0, float("nan")])
+    overflows.set_model_sampler_post_cfg_function(lambda args: next(steps, 1.0) * args["denoised"])
+    with pytest.raises(ValueError, match=r"NaN at iteration 5 .*picture nan, sound \d.*weight_dtype fp32.* checkpoint run is from before"):
+        distilled(module, vae, latent_models, overflows, iterations=8, checkpoint_name="run")
+    assert (output / "sds" / "run.pt").read_bytes() == kept
+
+
+def test_the_node_shows_the_canvas_and_each_side_s_error(module, vae, latent_models, monkeypatch):
+    previews, texts = [], []
+    monkeypatch.setattr(module.sds_run, "SHOW_EVERY", 0.0)
+    monkeypatch.setattr(module, "tell", lambda hidden, text: texts.append(text))
+    monkeypatch.setattr(module.comfy.utils.ProgressBar, "update_absolute", lambda bar, value, preview: previews.append(preview[1]))
+    distilled(module, vae, latent_models)
+    assert [preview.size for preview in previews] == 3 * [(64, 256)]
+    told = [re.fullmatch(rf"{step} of 3, mean squared noise error: (.*)", text) for step, text in enumerate(texts[:3], 1)]
+    sides = [re.sub(r" \d+\.\d{3}", "", match[1]) for match in told if match]
+    assert sides == ["sound", "picture, sound", "picture, sound"]
+    assert texts[3] == "3 iterations of a network 16 wide. The paper's: 40000 of a network 256 wide."
+
+
+def test_the_encoder_s_gradient_in_bfloat16_is_that_in_float32_but_for_noise(module, vae):
+    def gradient():
+        pixels = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)).requires_grad_()
+        latents = module._part(vae, torch.device("cpu"), "encoder", "quant_conv")(pixels)
+        return torch.autograd.grad((latents * torch.randn(latents.shape, generator=torch.Generator().manual_seed(1))).sum(), pixels)[0]
+
+    exact = gradient()
+    with pytest.MonkeyPatch.context() as half:
+        half.setattr(vae, "vae_dtype", torch.bfloat16)
+        rounded = gradient()
+    assert 0 < float((rounded - exact).norm() / exact.norm()) < 0.05

@@ -47,14 +47,14 @@ def line_column(frame: np.ndarray) -> int:
 
 
 def test_the_line_is_where_the_sound_is_and_the_sound_is_whole(nodes, save):
-    image = torch.rand(1, 256, 992, 1, generator=torch.Generator().manual_seed(0)).expand(-1, -1, -1, 3)
-    path = save(nodes.PlayheadVideo.execute(image, tone(9.92), 10.0, "", "").args[0])
+    image = torch.rand(1, 256, 496, 1, generator=torch.Generator().manual_seed(0)).expand(-1, -1, -1, 3)
+    path = save(nodes.PlayheadVideo.execute(image, tone(4.96), 10.0, "", "").args[0])
     frames = decode_frames(path)
-    assert frames.shape == (100, 256, 992, 3)
-    for index in (0, 25, 50, 98):
-        assert abs(line_column(frames[index]) - (index + 0.5) / 99.2 * 992) < 4
+    assert frames.shape == (50, 256, 496, 3)
+    for index in (0, 12, 25, 48):
+        assert abs(line_column(frames[index]) - (index + 0.5) / 49.6 * 496) < 4
     sound, rate = decode_sound(path)
-    assert rate == 16000 and abs(sound.shape[1] / rate - 9.92) < 0.1
+    assert rate == 48000 and abs(sound.shape[1] / rate - 4.96) < 0.1
     assert np.sqrt((sound**2).mean()) == pytest.approx(0.5 / math.sqrt(2), rel=0.05)
 
 
@@ -74,11 +74,68 @@ def test_stereo_stays_stereo_and_more_channels_are_mixed(nodes, save):
     assert len(sound) == 1
 
 
-@pytest.mark.parametrize("rate", [8000, 96000, 192000])
-def test_every_sample_rate_makes_a_video(nodes, save, rate):
-    sound, decoded = decode_sound(save(nodes.PlayheadVideo.execute(torch.zeros(1, 64, 64, 3), tone(1.0, rate), 5.0, "", "").args[0]))
-    assert decoded == min(rate, 96000) or (rate, decoded) == (192000, 48000)
-    assert sound.shape[1] / decoded == pytest.approx(1.0, abs=0.15)
+@pytest.mark.parametrize("rate", [8000, 44100, 192000])
+@pytest.mark.parametrize("codec", ["aac", "flac"])
+def test_every_sample_rate_makes_a_video(nodes, save, rate, codec):
+    video = nodes.PlayheadVideo.execute(torch.zeros(1, 64, 64, 3), tone(1.0, rate), 5.0, "", "", audio_codec=codec).args[0]
+    sound, decoded = decode_sound(save(video))
+    assert decoded == (rate if codec == "flac" or rate == 44100 else 48000)
+    assert sound.shape[1] / decoded == pytest.approx(1.0, abs=0.05 if codec == "aac" else 0)
+
+
+def test_the_sound_of_flac_survives_save_video_sample_by_sample(nodes, save):
+    audio = tone(1.0)
+    path = save(nodes.PlayheadVideo.execute(torch.zeros(1, 64, 64, 3), audio, 5.0, "", "", audio_codec="flac").args[0])
+    sound, _ = decode_sound(path)
+    assert np.abs(sound / 2.0**31 - audio["waveform"][0].numpy()).max() <= 2.0**-23
+
+
+@pytest.mark.parametrize("seconds", [0.5, 0.53])
+def test_the_saved_video_is_as_long_as_its_sound(nodes, save, seconds):
+    video = nodes.PlayheadVideo.execute(torch.zeros(1, 64, 64, 3), tone(seconds), 10.0, "", "").args[0]
+    assert video.get_duration() == pytest.approx(seconds, abs=1e-3)
+    assert type(video)(save(video)).get_duration() == pytest.approx(seconds, abs=1e-3)
+
+
+@pytest.mark.parametrize(("seconds", "columns", "places"), [(2.0, 100, (25, 75, 100)), (0.5, 100, (25, 45)), (1.0, 100, (25, 75))])
+def test_the_line_keeps_to_a_spectrograms_own_time(nodes, save, caplog, seconds, columns, places):
+    """100 columns are a second, whether the sound is longer than the picture, shorter, or as long; a difference is told."""
+    image = torch.zeros(1, 256, columns, 3)
+    frames = decode_frames(save(nodes.PlayheadVideo.execute(image, tone(seconds), 10.0, "", "").args[0]))
+    assert len(frames) == 10 * seconds
+    for place in places:
+        index = min(place * 10 // columns, len(frames) - 1)
+        assert line_column(frames[index]) == pytest.approx(min((index + 0.5) * 10, columns), abs=4)
+    assert ("image is 1.00 s wide" in caplog.text) == (seconds != 1.0)
+
+
+def test_the_prompts_are_captions_below_the_picture_and_layout_picture_leaves_them_out(nodes):
+    image = torch.rand(1, 256, 992, 3)
+    captions = nodes.PlayheadVideo.execute(image, tone(0.2), 10.0, "a castle", "bell ringing").args[0]
+    assert captions.get_dimensions()[0] == 992 and captions.get_dimensions()[1] > 300
+    plain = nodes.PlayheadVideo.execute(image, tone(0.2), 10.0, "a castle", "bell ringing", layout="picture").args[0]
+    assert plain.get_dimensions() == (992, 256)
+
+
+def test_a_screen_shows_line_and_captions_in_the_chosen_colour(nodes, save):
+    image = torch.zeros(1, 64, 250, 3)
+    prompts = ("城堡 \u202eevil\x00 🏰", "שלום " * 200)
+    video = nodes.PlayheadVideo.execute(image, tone(0.3), 10.0, *prompts, layout="square 1080 x 1080", line_color="#0000ff").args[0]
+    frames = decode_frames(save(video)).astype(int)
+    assert frames.shape == (3, 1080, 1080, 3)
+    blue = frames[1, ..., 2] - frames[1, ..., 0] > 100
+    rows = np.flatnonzero(blue[:, 530:550].any(1))
+    assert 530 < blue[rows[len(rows) // 2]].nonzero()[0].mean() < 550
+    assert blue[rows.max() + 5 :].any(), "headings in the same colour"
+
+
+def test_the_line_crosses_the_gray_and_the_coloured_picture(nodes, save):
+    gray, colour = torch.full((1, 64, 128, 3), 0.3), torch.zeros(1, 32, 64, 3)
+    colour[..., 1] = 0.9
+    frames = decode_frames(save(nodes.PlayheadVideo.execute(gray, tone(0.5), 10.0, "", "", colour, "picture").args[0]))
+    assert frames.shape[1:] == (132, 128, 3)
+    assert abs(line_column(frames[2][:64]) - 64) < 3 and abs(line_column(frames[2][68:]) - 64) < 3
+    assert np.abs(frames[2][80:120, :40] - np.array([0, 230, 0])).max() < 12
 
 
 def test_a_batch_plays_one_item_after_the_other(nodes, save):
@@ -96,6 +153,12 @@ def test_one_sound_plays_with_every_picture(nodes):
     assert nodes.PlayheadVideo.execute(torch.zeros(3, 64, 64, 3), tone(0.5), 10.0, "", "").args[0].get_frame_count() == 15
 
 
+@pytest.mark.parametrize("layout", ["picture", "captions", "landscape 1920 x 1080"])
+def test_a_picture_of_one_pixel_makes_a_video(nodes, layout):
+    video = nodes.PlayheadVideo.execute(torch.zeros(1, 1, 1, 3), tone(0.1), 10.0, "a dot", "", layout=layout).args[0]
+    assert video.get_frame_count() == 1
+
+
 def test_odd_sizes_gain_a_row_and_a_column(nodes):
     assert nodes.PlayheadVideo.execute(torch.zeros(1, 63, 65, 3), tone(0.5), 5.0, "", "").args[0].get_dimensions() == (66, 64)
 
@@ -105,6 +168,7 @@ def test_the_file_says_that_it_is_ai_generated_and_from_what(nodes, save):
     with av.open(path) as container:
         assert container.metadata["title"] == "a castle / bell ringing"
         assert container.metadata["comment"] == "AI-generated image that sounds. Image prompt: a castle. Audio prompt: bell ringing"
+        assert container.metadata["digital_source_type"].endswith("/trainedAlgorithmicMedia")
         assert container.metadata["prompt"] == '{"1": "graph"}', "Save Video's own metadata must survive"
 
 
@@ -129,8 +193,24 @@ def test_cancelling_stops_the_video(nodes):
         (torch.zeros(1, 64, 64, 3), {"waveform": torch.zeros(1, 1, 0), "sample_rate": 16000}, "audio has zero length.*duration"),
         (torch.full((1, 64, 64, 3), float("nan")), tone(0.5), "image holds 12288 values that are NaN.*--fp32-vae"),
         (torch.zeros(2, 64, 64, 3), tone(0.5, batch=3), "image is a batch of 2 and audio a batch of 3"),
+        (torch.zeros(1, 2, 16386, 3), tone(0.5), "image makes a video of 16386 x 2 pixels; H.264 holds 16384 a side.*ImageScale"),
     ],
 )
 def test_bad_input_is_refused_with_node_culprit_and_remedy(nodes, image, audio, message):
     with pytest.raises(ValueError, match="PlayheadVideo: " + message):
         nodes.PlayheadVideo.PREPARE_CLASS_CLONE(None).execute(image, audio, 5.0, "", "")  # the clone that ComfyUI executes
+
+
+@pytest.mark.parametrize(
+    ("fps", "wishes", "message"),
+    [
+        (0.0, {}, "fps is 0.0; it must lie between 1 and 60"),
+        (float("nan"), {}, "fps is nan"),
+        (25.0, {"line_color": "blurple"}, "line_color is 'blurple'; it must be a colour"),
+        (25.0, {"image_below": torch.zeros(3, 64, 64, 3)}, "image is a batch of 2 and image_below a batch of 3"),
+        (25.0, {"image_below": torch.zeros(0, 64, 64, 3)}, "image_below has the shape"),
+    ],
+)
+def test_wishes_that_cannot_be_met_are_refused(nodes, fps, wishes, message):
+    with pytest.raises(ValueError, match="PlayheadVideo: " + message):
+        nodes.PlayheadVideo.execute(torch.zeros(2, 64, 64, 3), tone(0.5), fps, "", "", **wishes)

@@ -2,6 +2,7 @@
 
     python tools/embedded/export.py --side image --data data     # -> models/embedded-image
     python tools/embedded/export.py --side audio --data data     # -> models/embedded-audio
+    python tools/embedded/export.py --side audio --data data --output output/audio    # to try with `tools.evaluate run --audio`
 
 Takes the averaged weights of data/unet-<side>/checkpoint.pt, and the text encoder and tokenizer of data/text-<side>. The VAE and the
 vocoder are put beside them by `train_vae.py --export` and `train_vocoder.py --export`.
@@ -61,9 +62,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--side", choices=SOURCES, required=True)
     parser.add_argument("--data", type=Path, default=Path("data"))
+    parser.add_argument("--output", type=Path, help="folder to write instead of the shipped one")
     args = parser.parse_args()
 
-    export(args.side, args.data, MODELS / f"embedded-{args.side}")
+    export(args.side, args.data, args.output or MODELS / f"embedded-{args.side}")
     sizes = {path: path.stat().st_size for name in SOURCES for path in (MODELS / f"embedded-{name}").rglob("*") if path.is_file()}
     for path, size in sorted(sizes.items(), key=lambda item: -item[1])[:8]:
         print(f"{size / 1e6:6.2f} MB  {path.relative_to(MODELS)}")

@@ -1,4 +1,4 @@
-"""The networks that judge samples: class logits of a canvas. `judges.py` trains them, `measure.py` asks them."""
+"""The networks that judge samples: class logits of a canvas. `judges.py` trains them, `tools.evaluate` asks them."""
 
 from __future__ import annotations
 

@@ -20,6 +20,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import sys
 import time
 from collections import Counter
 from copy import deepcopy
@@ -32,13 +33,15 @@ from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from fetch import JUDGES_APT, JUDGES_NPM
 from judge import Judge, load_judge
 from prompts import SUBJECTS
-from tables import wilson
 from torch import Tensor
 
-from itsound_core.griffin_lim import griffin_lim
-from itsound_core.spectrogram import picture_to_mel, waveform_to_picture
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+from itsound_core.griffin_lim import griffin_lim  # noqa: E402
+from itsound_core.spectrogram import picture_to_mel, waveform_to_picture  # noqa: E402
+from tools.intervals import wilson  # noqa: E402
 
-VAE = Path(__file__).resolve().parents[2] / "models" / "embedded-image" / "vae"
+VAE = ROOT / "models" / "embedded-image" / "vae"
 CLASSES = {"picture": tuple(SUBJECTS["image"]), "sound": tuple(SUBJECTS["audio"])}
 FOLDERS = {"picture": "pictures", "sound": "sounds"}
 STEPS = {"picture": 1100, "sound": 450}

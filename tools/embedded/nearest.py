@@ -45,7 +45,7 @@ def nearest(latents: Tensor, others: Tensor, chunk: int = 64) -> tuple[Tensor, T
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="what measure.py wrote")
+    parser.add_argument("folder", type=Path, help="what `python -m tools.evaluate run` wrote")
     parser.add_argument("--row", default="image")
     parser.add_argument("--side", choices=SOURCES, help="whose training canvases; the row's own where it is a single modality")
     parser.add_argument("--count", type=int, default=10)

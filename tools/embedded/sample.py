@@ -13,19 +13,15 @@ from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import soundfile
 import torch
 from denoiser_training import trained
-from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
-from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from latent_code import LatentCode
 from PIL import Image
 from prompts import SUBJECTS
-from torch import Tensor
 from train_unet import WIDTHS, build_unet
 from transformers import CLIPTextModel, CLIPTokenizer
 
@@ -33,49 +29,19 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 from itsound_core import presets, spectrogram  # noqa: E402
 from itsound_core.composition import Expert, compose  # noqa: E402
-from itsound_core.sampling import ddim, guided  # noqa: E402
+from itsound_core.embedded import IMAGE_FOLDER, MODELS, VOCODER_FOLDER  # noqa: E402
+from itsound_core.sampling import ddim  # noqa: E402
 from itsound_core.vocoder import load_vocoder  # noqa: E402
-
-FOLDERS = {side: ROOT / "models" / f"embedded-{side}" for side in ("image", "audio")}
-
-
-@dataclass
-class Side:
-    """UNet, tokenizer and text encoder of one side."""
-
-    unet: UNet2DConditionModel
-    tokenizer: CLIPTokenizer
-    text_encoder: CLIPTextModel
-
-    @classmethod
-    def load(cls, side: str, data: Path | None) -> Side:
-        """From models/, or from the training state in `data`."""
-        text = FOLDERS[side] if data is None else data / f"text-{side}"
-        if data is None:
-            unet = UNet2DConditionModel.from_pretrained(FOLDERS[side], subfolder="unet", torch_dtype=torch.float32)
-        else:
-            unet = trained(build_unet(WIDTHS[side]), data / f"unet-{side}")
-        tokenizer = CLIPTokenizer.from_pretrained(text / "tokenizer")
-        return cls(unet.eval(), tokenizer, CLIPTextModel.from_pretrained(text / "text_encoder", dtype=torch.float32).eval())
-
-    @torch.no_grad()
-    def embed(self, prompts: list[str]) -> Tensor:
-        """(B, 77, 128), padded with the end token."""
-        ids = self.tokenizer(prompts, padding="max_length", truncation=True, max_length=77, return_tensors="pt")["input_ids"]
-        return self.text_encoder(ids).last_hidden_state
-
-    def predictor(self, prompts: list[str], guidance: float):
-        return guided(self.unet, self.embed(prompts), self.embed([""]), guidance)
+from tools.evaluate.models import Side, decode, load_vae  # noqa: E402
 
 
-@torch.no_grad()
-def decode(latents: Tensor, code: LatentCode | None) -> Tensor:
-    """Pictures (B, 256, 1024) in 0..1 from scaled latents, by the shipped VAE or by the linear code."""
-    if code is not None:
-        return code.decode(latents)
-    vae = AutoencoderKL.from_pretrained(FOLDERS["image"], subfolder="vae", torch_dtype=torch.float32).eval()
-    pixels = torch.cat([vae.decode(latent[None] / vae.config["scaling_factor"], return_dict=False)[0] for latent in latents])
-    return (pixels.mean(dim=1) / 2 + 0.5).clamp(0, 1)
+def load_side(side: str, data: Path | None) -> Side:
+    """From models/, or from the training state in `data`."""
+    if data is None:
+        return Side.load(MODELS / f"embedded-{side}")
+    untrained, text = build_unet(WIDTHS[side]), data / f"text-{side}"
+    text_encoder = CLIPTextModel.from_pretrained(text / "text_encoder", dtype=torch.float32).eval()
+    return Side(trained(untrained, data / f"unet-{side}").eval(), CLIPTokenizer.from_pretrained(text / "tokenizer"), text_encoder)
 
 
 def main() -> None:
@@ -109,16 +75,19 @@ def main() -> None:
 
     experts = []
     if args.mode != "audio":
-        predict = Side.load("image", data).predictor([picture for picture, _ in prompts], args.image_guidance)
+        predict = load_side("image", data).predictor([picture for picture, _ in prompts], args.image_guidance)
         start = args.t_image * 1000 if args.mode == "joint" else 1000
         experts.append(Expert(predict, weight=1.0 - args.audio_weight if args.mode == "joint" else 1.0, start=start))
     if args.mode != "image":
-        predict = Side.load("audio", data).predictor([sound for _, sound in prompts], args.audio_guidance)
+        predict = load_side("audio", data).predictor([sound for _, sound in prompts], args.audio_guidance)
         experts.append(Expert(predict, weight=args.audio_weight if args.mode == "joint" else 1.0))
 
     noise = torch.randn(len(prompts), 4, 32, 128, generator=torch.Generator().manual_seed(args.seed))
     latents = ddim(partial(compose, experts), noise, steps=args.steps)
-    gray = decode(latents, LatentCode.load(args.data / "latent_code.npz") if args.training else None)
+    if args.training:
+        gray = LatentCode.load(args.data / "latent_code.npz").decode(latents)
+    else:
+        gray = decode(load_vae(IMAGE_FOLDER / "vae"), latents)
 
     args.output.parent.mkdir(parents=True, exist_ok=True)
     rows = (gray * 255).round().byte().reshape(-1, args.samples, 256, 1024).transpose(1, 2).reshape(-1, args.samples * 1024)
@@ -127,7 +96,7 @@ def main() -> None:
         print(f"row {index}: {' | '.join(filter(None, (picture, sound)))}")
     if args.wav:
         with torch.no_grad():
-            waves = load_vocoder(FOLDERS["audio"] / "vocoder")(spectrogram.picture_to_log_mel(gray))
+            waves = load_vocoder(VOCODER_FOLDER)(spectrogram.picture_to_log_mel(gray))
         for index, wave in enumerate(waves):
             soundfile.write(args.output.with_name(f"{args.output.stem}_{index:02d}.wav"), wave.numpy(), spectrogram.AUFFUSION.sample_rate)
 

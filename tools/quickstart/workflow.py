@@ -10,8 +10,9 @@ from .environment import QuickstartError
 
 Prompt = dict[str, dict[str, Any]]
 
-WIDGET_TYPES = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", "COMFY_DYNAMICCOMBO_V3"}
+WIDGET_TYPES = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", "COLOR", "BOUNDING_BOX", "COMFY_DYNAMICCOMBO_V3"}
 FRONT_END_ONLY = {"Note", "MarkdownNote"}
+MUTED = 2
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -21,20 +22,21 @@ def load(path: Path) -> dict[str, Any]:
 def to_prompt(workflow: dict[str, Any], object_info: dict[str, Any]) -> Prompt:
     """The API prompt of a saved graph, as the front end's own graphToPrompt makes it: links by origin, widgets by the order of the schema.
 
-    Raises QuickstartError for a node type that the server does not have, and for muted, bypassed and sub-graph nodes, which templates here
-    do not use.
+    Muted nodes are left out. Raises QuickstartError for a node type that the server does not have, and for bypassed and sub-graph nodes,
+    which templates here do not use.
     """
-    origins = {link[0]: [str(link[1]), link[2]] for link in workflow["links"]}
+    muted = {node["id"] for node in workflow["nodes"] if node.get("mode", 0) == MUTED}
+    origins = {link[0]: [str(link[1]), link[2]] for link in workflow["links"] if link[1] not in muted}
     prompt: Prompt = {}
     for node in workflow["nodes"]:
-        if node["type"] in FRONT_END_ONLY:
+        if node["type"] in FRONT_END_ONLY or node["id"] in muted:
             continue
         if node["type"] not in object_info:
             raise QuickstartError(f"the server has no node {node['type']!r}: is the pack loaded? Its log says why not")
         if node.get("mode", 0) != 0:
-            raise QuickstartError(f"node {node['id']} ({node['type']}) is muted or bypassed, which cannot be converted")
+            raise QuickstartError(f"node {node['id']} ({node['type']}) is bypassed, which cannot be converted")
         inputs = _widget_values(node, object_info[node["type"]])
-        inputs |= {slot["name"]: origins[slot["link"]] for slot in node.get("inputs", []) if slot.get("link") is not None}
+        inputs |= {slot["name"]: origins[slot["link"]] for slot in node.get("inputs", []) if slot.get("link") in origins}
         prompt[str(node["id"])] = {
             "class_type": node["type"],
             "inputs": inputs,

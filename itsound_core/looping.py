@@ -1,0 +1,29 @@
+"""A picture that is one turn of a loop: what is right of its right edge is its left edge."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def wrap(picture: Tensor, columns: int) -> Tensor:
+    """Picture (B, n_mels, frames) with `columns` (at most frames) of the neighbouring turns on either side."""
+    return F.pad(picture, (columns, columns), mode="circular")
+
+
+def close_loop(waveform: Tensor, lead: int) -> Tensor:
+    """One turn (B, T - 2 lead), whose end goes on into its beginning, of the waveform (B, T) of a wrapped picture; lead in samples.
+
+    What follows the turn is faded into its beginning. The sum keeps its power whether both are in phase, as a vocoder's are, or not, as
+    Griffin-Lim's are.
+    """
+    turn, following = waveform[:, lead:-lead].clone(), waveform[:, -lead:]
+    beginning = turn[:, :lead]
+    angle = (torch.arange(lead, device=waveform.device) + 0.5) * (0.5 * math.pi / lead)
+    coherence = F.cosine_similarity(beginning, following, dim=-1)[:, None]
+    power = 1.0 + coherence * (2.0 * angle).sin()  # 0 halfway where the two cancel, which no gain mends
+    turn[:, :lead] = (angle.sin() * beginning + angle.cos() * following) / power.clamp(min=0.5).sqrt()
+    return turn

@@ -1,0 +1,59 @@
+"""The player in the node: its files, and what its front end (web/js) must know of them."""
+
+from __future__ import annotations
+
+import uuid
+
+from comfy_api.latest import io
+
+from ..itsound_core.spectrogram import AUFFUSION, band_frequencies
+from . import checks
+from .provenance import HIDDEN
+from .saving import save_pairs
+
+NODE = "PlayImage"
+
+
+class PlayImage(io.ComfyNode):
+    """Picture and sound with a playhead between them, played by the front end."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id=NODE,
+            display_name="Play Image",
+            category="Images that Sound/video",
+            description="Plays the sound in the node while a line moves across its picture. Click into the picture to hear it from there; "
+            "point at it to read time and frequency.",
+            search_aliases=["player", "preview image and audio", "listen", "playhead", "spectrogram viewer"],
+            inputs=[
+                io.Image.Input(
+                    "image",
+                    tooltip="The picture. 256 rows high it is read as a spectrogram, 100 columns a second; any other is stretched over "
+                    "its sound.",
+                ),
+                io.Audio.Input("audio", tooltip="The sound: one for each picture, or one for all of them."),
+            ],
+            hidden=HIDDEN,
+            is_output_node=True,
+        )
+
+    @classmethod
+    def execute(cls, image, audio) -> io.NodeOutput:
+        pictures = checks.pixels(image, NODE, "image")[..., :3].cpu()
+        samples, rate = checks.mono_or_stereo(audio, NODE)
+        pictures, samples = checks.pair(pictures, samples, NODE, ("image", "audio"))
+
+        height, width = pictures.shape[1:3]
+        seconds = samples.shape[2] / rate
+        is_spectrogram = height == AUFFUSION.n_mels
+        picture_seconds = width * AUFFUSION.hop_length / AUFFUSION.sample_rate if is_spectrogram else seconds
+        shared = {"seconds": seconds, "sample_rate": rate, "picture_seconds": picture_seconds, "is_spectrogram": is_spectrogram}
+        # A name that is never used again, so that no browser shows an older run from its cache.
+        pairs = save_pairs(pictures, samples, rate, f"images-that-sound/{uuid.uuid4().hex}", io.FolderType.temp, cls.hidden)
+        items = [{"picture": picture, "sound": sound, **shared} for picture, sound in pairs]
+        # Keys of our own: under "images" and "audio" the front end would add its own previews. Frequencies from the top row down.
+        return io.NodeOutput(ui={"player": items, "row_hertz": [band_frequencies().flip(0).round(decimals=1).tolist()]})
+
+
+NODES = [PlayImage]

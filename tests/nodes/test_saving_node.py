@@ -1,0 +1,141 @@
+"""The saved pair: lossless, under one name, inside the output folder, and sure of what it is."""
+
+import importlib
+import json
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from PIL import Image
+
+from itsound_core.colorize import color_spectrogram
+
+
+@pytest.fixture(scope="module")
+def nodes(pack):
+    return importlib.import_module(pack.__name__ + ".nodes.saving")
+
+
+@pytest.fixture
+def output(tmp_path, monkeypatch):
+    import folder_paths
+
+    folder = tmp_path / "output"
+    folder.mkdir()
+    monkeypatch.setattr(folder_paths, "output_directory", str(folder))
+    return folder
+
+
+def pictures(batch: int = 1, width: int = 64) -> torch.Tensor:
+    return torch.rand(batch, 256, width, 1, generator=torch.Generator().manual_seed(0)).expand(-1, -1, -1, 3)
+
+
+def sounds(batch: int = 1, channels: int = 1, rate: int = 16000) -> dict:
+    samples = 0.3 * torch.randn(batch, channels, rate // 2, generator=torch.Generator().manual_seed(1))
+    return {"waveform": samples.clamp(-1, 1), "sample_rate": rate}
+
+
+def names(folder) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def load(path) -> torch.Tensor:
+    """As LoadImage does."""
+    return torch.from_numpy(np.asarray(Image.open(path).convert("RGB"), dtype=np.float32) / 255.0)[None]
+
+
+def test_each_pair_has_one_name_and_the_count_goes_on(nodes, output):
+    first = nodes.SaveImageThatSounds.execute(pictures(2), sounds(2), "bells/castle").ui
+    assert names(output) == [f"bells/castle_0000{n}_.{kind}" for n in (1, 2) for kind in ("flac", "png")]
+    for kind, suffix in (("images", "png"), ("audio", "flac")):
+        files = [(file["subfolder"], file["filename"], str(getattr(file["type"], "value", file["type"]))) for file in first[kind]]
+        assert files == [("bells", f"castle_0000{n}_.{suffix}", "output") for n in (1, 2)]
+    nodes.SaveImageThatSounds.execute(pictures(), sounds(), "bells/castle")
+    assert names(output)[-2:] == ["bells/castle_00003_.flac", "bells/castle_00003_.png"]
+    (output / "bells" / "castle_00007_.flac").write_bytes(b"")
+    nodes.SaveImageThatSounds.execute(pictures(), sounds(), "bells/castle")
+    assert names(output)[-2:] == ["bells/castle_00008_.flac", "bells/castle_00008_.png"]
+
+
+def test_picture_and_sound_come_back(nodes, output):
+    image, audio = pictures(), sounds(channels=2, rate=44100)
+    nodes.SaveImageThatSounds.execute(image, audio, "pair")
+    assert (load(output / "pair_00001_.png") - image).abs().max() <= 0.5 / 255 + 1e-6
+    samples, rate = soundfile.read(output / "pair_00001_.flac", always_2d=True)
+    assert rate == 44100 and np.abs(samples.T - audio["waveform"][0].numpy()).max() <= 2.0**-23
+
+
+def test_a_coloured_pair_plays_as_the_gray_one_to_the_bit(nodes, output, pack):
+    audio_nodes = importlib.import_module(pack.__name__ + ".nodes.audio")
+    gray = pictures()[..., :1].permute(0, 3, 1, 2)
+    colour = torch.randn(1, 3, *gray.shape[2:], generator=torch.Generator().manual_seed(2)) * 0.3
+    coloured = color_spectrogram(gray, colour - colour.mean(1, keepdim=True)).pixels.movedim(1, -1)
+    nodes.SaveImageThatSounds.execute(coloured, sounds(), "colour")
+    nodes.SaveImageThatSounds.execute(gray.movedim(1, -1), sounds(), "gray")
+    loaded = [load(output / f"{name}_00001_.png") for name in ("colour", "gray")]
+    assert (loaded[0] - loaded[1]).abs().max() > 0.1, "there is colour in it"
+    played = [audio_nodes.SpectrogramToAudio.execute(picture, iterations=2).args[0]["waveform"] for picture in loaded]
+    assert torch.equal(*played)
+
+
+def test_both_files_carry_the_workflow_and_what_they_are(nodes, output, pack, monkeypatch):
+    import nodes as comfyui
+
+    loaders = importlib.import_module(pack.__name__ + ".nodes.loaders")
+    sampling = importlib.import_module(pack.__name__ + ".nodes.sampling")
+    known = {node.GET_SCHEMA().node_id: node for node in (*loaders.NODES, *sampling.NODES)}
+    monkeypatch.setattr(comfyui, "NODE_CLASS_MAPPINGS", {**comfyui.NODE_CLASS_MAPPINGS, **known})
+    prompt = {
+        "1": {"class_type": "LoadDualUNets", "inputs": {"image_model_name": "embedded"}},
+        "2": {"class_type": "CLIPTextEncode", "inputs": {"text": "a castle 城", "clip": ["1", 1]}},
+        "3": {"class_type": "MultimodalKSampler", "inputs": {"image_model": ["1", 0], "image_positive": ["2", 0], "seed": 5}},
+        "4": {"class_type": "LoadAudio", "inputs": {}},
+        "5": {"class_type": "SaveImageThatSounds", "inputs": {"image": ["3", 0], "audio": ["4", 0]}},
+    }
+    hidden = {"UNIQUE_ID": "5", "PROMPT": prompt, "EXTRA_PNGINFO": {"workflow": {"nodes": [1]}}}
+    nodes.SaveImageThatSounds.PREPARE_CLASS_CLONE({"hidden_inputs": hidden}).execute(pictures(), sounds(), "told")
+
+    png = Image.open(output / "told_00001_.png").info
+    assert json.loads(png["prompt"]) == prompt and json.loads(png["workflow"]) == {"nodes": [1]}
+    assert png["Title"] == "a castle 城"
+    assert png["Comment"] == "AI-generated image that sounds. Image prompt: a castle 城. Seed: 5. Models: image_model_name=embedded"
+    assert "trainedAlgorithmicMedia" in png["XML:com.adobe.xmp"]
+
+    import av
+
+    with av.open(str(output / "told_00001_.flac")) as container:
+        tags = {name.lower(): text for name, text in container.metadata.items()}
+    assert json.loads(tags["prompt"]) == prompt and json.loads(tags["workflow"]) == {"nodes": [1]}
+    assert tags["comment"] == "An image that sounds", "this sound is a recording"
+
+
+@pytest.mark.parametrize(
+    ("image", "audio", "prefix", "message"),
+    [
+        (pictures(2), sounds(3), "pair", "image is a batch of 2 and audio a batch of 3"),
+        (torch.zeros(0, 8, 8, 3), sounds(), "pair", "image has the shape"),
+        (torch.full((1, 8, 8, 3), float("nan")), sounds(), "pair", "image holds 192 values that are NaN"),
+        (pictures(), None, "pair", "audio is None"),
+        (pictures(), sounds(), " / ", "filename_prefix is ' / '; give the files a name"),
+        (pictures(), sounds(), "..", "filename_prefix is '..'"),
+    ],
+)
+def test_bad_input_is_refused_before_anything_is_written(nodes, output, image, audio, prefix, message):
+    with pytest.raises(ValueError, match="SaveImageThatSounds: " + message):
+        nodes.SaveImageThatSounds.execute(image, audio, prefix)
+    assert names(output) == []
+
+
+@pytest.mark.parametrize("prefix", ["../outside", "a/../../outside", "/outside"])
+def test_no_prefix_leads_out_of_the_output_folder(nodes, output, prefix):
+    with pytest.raises(Exception, match="outside the output folder"):
+        nodes.SaveImageThatSounds.execute(pictures(), sounds(), prefix)
+    assert names(output.parent) == []
+
+
+def test_one_sound_goes_with_every_picture_and_alpha_stays(nodes, output):
+    image = torch.rand(2, 16, 16, 4)
+    nodes.SaveImageThatSounds.execute(image, sounds(), "pair%batch_num%")
+    assert names(output) == ["pair0_00001_.flac", "pair0_00001_.png", "pair1_00002_.flac", "pair1_00002_.png"]
+    assert Image.open(output / "pair1_00002_.png").mode == "RGBA"

@@ -1,0 +1,292 @@
+"""The tables: balanced lists of prompts, rows that differ in one setting, records that are not mixed, honest intervals."""
+
+import json
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tools.evaluate import curves, records, run, search, sheets, tables
+from tools.evaluate.__main__ import main
+from tools.evaluate.folders import Folders
+from tools.evaluate.records import MAKING
+from tools.evaluate.rows import EMBEDDED, PAPER, TABLES, Row
+from tools.evaluate.samples import LISTS
+from tools.intervals import bootstrap, mean_interval
+
+COMMITTED = Path(__file__).parents[2] / "results" / "embedded"
+FILES = {"image": "a", "audio": "b", "vae": "c", "clip": "d", "clap": "e", "judges": "f"}
+
+
+def record(index: int, picture: bool = True, sound: bool = True, name: str = "joint", files: dict | None = None, **more) -> dict:
+    sample = asdict(LISTS["test"].samples(index, 1)[0])
+    verdicts = {"picture": {"right": picture}, "sound": {"right": sound}}
+    scores = {"clip": 20.0 + index, "clap": 30.0 - index, "cycle_db": 1.0}
+    return {
+        "row": name,
+        **EMBEDDED[name].settings(),
+        **sample,
+        **verdicts,
+        **scores,
+        "prompts": "test",
+        "files": files or FILES,
+        **more,
+    }
+
+
+# Prompts and rows
+
+
+def test_a_list_asks_for_every_class_equally_often_and_every_pair_before_one_returns():
+    listed = LISTS["test"].samples(0, 210)
+    assert len({(s.image_class, s.audio_class) for s in listed[:196]}) == 196
+    for key in ("image_class", "audio_class"):
+        assert {sum(getattr(s, key) == label for s in listed) for label in {getattr(s, key) for s in listed}} == {15}
+
+
+def test_development_and_test_share_no_prompt_and_no_seed():
+    development, test = (LISTS[name].samples(0, 1000) for name in ("development", "test"))
+    assert not {s.image_prompt for s in development} & {s.image_prompt for s in test}
+    assert not {s.audio_prompt for s in development} & {s.audio_prompt for s in test}
+    assert not {s.seed for s in development} & {s.seed for s in test}
+
+
+def test_the_paper_s_ten_by_ten_prompts_come_all_before_one_returns():
+    listed = LISTS["paper"].samples(0, 101)
+    assert len({(s.image_prompt, s.audio_prompt) for s in listed[:100]}) == 100
+    assert listed[100].image_prompt == listed[0].image_prompt and listed[100].seed != listed[0].seed
+
+
+def test_a_part_of_a_list_is_the_same_as_in_the_whole_and_seeds_keep_a_pair():
+    assert LISTS["test"].samples(7, 3) == LISTS["test"].samples(0, 10)[7:]
+    of_a_pair = LISTS["test"].samples(0, 8, seeds=4)
+    assert [s.image_class for s in of_a_pair] == ["castle"] * 4 + ["dog"] * 4
+    assert len({s.seed for s in of_a_pair}) == 8
+
+
+def test_committed_records_are_of_today_s_rows_and_samples():
+    found = records.read(COMMITTED)
+    assert found
+    for one in found:
+        assert Row.of(one) == EMBEDDED[one["row"]]
+        assert records.record_of_sample(one) == asdict(LISTS["test"].samples(one["index"], 1)[0])
+
+
+def test_a_row_comes_back_from_its_record():
+    for row in (*EMBEDDED.values(), *PAPER.values()):
+        assert Row.of(json.loads(json.dumps(row.settings()))) == row
+
+
+def test_every_row_of_a_table_exists_and_makes_what_its_sources_need():
+    for name in {name for names in TABLES.values() for name in names}:
+        assert set(EMBEDDED[name].sources) <= set(EMBEDDED)
+
+
+def test_a_given_guidance_changes_only_the_side_that_takes_part():
+    assert EMBEDDED["image"].changed(25, 3.0, 4.0) == Row(25, 3.0)
+    assert EMBEDDED["joint"].changed(None, None, 4.0) == replace(EMBEDDED["joint"], audio_guidance=4.0)
+
+
+def test_a_record_depends_on_the_models_that_its_row_uses_and_on_no_other():
+    used = {name: set(Folders().files(EMBEDDED[name])) for name in ("image", "audio", "joint", "hifi-gan")}
+    assert used["image"] & set(MAKING) == {"image", "vae"} and used["audio"] & set(MAKING) == {"audio", "vae"}
+    assert used["hifi-gan"] - used["joint"] == {"vocoder"} and not used["joint"] - used["hifi-gan"]
+
+
+# Records
+
+
+def written(folder: Path, *lines: dict) -> Path:
+    folder.mkdir(exist_ok=True)
+    records.append(folder, lines)
+    return folder
+
+
+def test_a_run_goes_on_where_it_stopped_and_refuses_other_settings(tmp_path):
+    written(tmp_path, record(0), record(2))
+    listed, joint = LISTS["test"].samples(0, 4), EMBEDDED["joint"]
+    fixed = {"prompts": "test", "files": FILES}
+    assert [sample.index for sample in records.remaining(tmp_path, "joint", joint, listed, fixed)] == [1, 3]
+    assert len(records.remaining(tmp_path, "image", EMBEDDED["image"], listed, fixed)) == 4
+    with pytest.raises(ValueError, match=r"audio_weight.*0\.5, 0\.3.*another --output"):
+        records.remaining(tmp_path, "joint", replace(joint, audio_weight=0.3), listed, fixed)
+    with pytest.raises(ValueError, match=r"files \(audio\).*another --output"):
+        records.remaining(tmp_path, "joint", joint, listed, {**fixed, "files": {**FILES, "audio": "new"}})
+    with pytest.raises(ValueError, match="seed"):
+        records.remaining(tmp_path, "joint", joint, LISTS["development"].samples(0, 4), fixed)
+    with pytest.raises(ValueError, match="tools.evaluate judge"):
+        records.remaining(tmp_path, "joint", joint, listed, {**fixed, "files": {**FILES, "clip": "new"}})
+
+
+def test_a_half_written_last_line_is_left_out_and_repaired(tmp_path):
+    written(tmp_path, record(0))
+    with (tmp_path / records.FILE).open("a") as file:
+        file.write(json.dumps(record(1))[:50])
+    assert [one["index"] for one in records.read(tmp_path)] == [0]
+    written(tmp_path, record(2))
+    assert [one["index"] for one in records.read(tmp_path)] == [0, 2]
+
+
+def test_a_whole_last_line_without_its_newline_is_kept(tmp_path):
+    (tmp_path / records.FILE).write_text(json.dumps(record(0)))
+    written(tmp_path, record(1))
+    assert [one["index"] for one in records.read(tmp_path)] == [0, 1]
+
+
+def test_a_damaged_line_in_the_middle_is_named(tmp_path):
+    (tmp_path / records.FILE).write_text(f"{json.dumps(record(0))}\n{{oops\n{json.dumps(record(1))}\n")
+    with pytest.raises(ValueError, match=r"line 2 .*oops.*Delete the line"):
+        records.read(tmp_path)
+    (tmp_path / records.FILE).write_text('{"row": "of an older format"}\n')
+    with pytest.raises(ValueError, match="line 1 is not a record"):
+        records.read(tmp_path)
+
+
+def test_runs_are_read_as_one_and_a_sample_counts_once(tmp_path):
+    one, two = written(tmp_path / "1", record(0), record(1)), written(tmp_path / "2", record(1), record(2))
+    assert [found["index"] for found in records.gather([one, two])] == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [record(5, files={**FILES, "audio": "retrained"}), record(5, audio_weight=0.3), record(5, prompts="development")],
+    ids=["other models", "other settings", "other prompts"],
+)
+def test_records_that_were_not_made_alike_are_refused_unless_asked_for(tmp_path, other):
+    one, two = written(tmp_path / "1", record(0)), written(tmp_path / "2", other)
+    with pytest.raises(ValueError, match="--mixed"):
+        records.gather([one, two])
+    assert len(records.gather([one, two], mixed=True)) == 2
+
+
+def test_settings_of_one_row_may_be_compared(tmp_path):
+    others = [record(0, audio_weight=0.3), record(0, learning_rate=0.5)]
+    folders = [written(tmp_path / str(i), one) for i, one in enumerate([record(0), *others])]
+    lines = tables.tables(records.gather(folders, by_settings=True), by_settings=True).splitlines()
+    assert len(lines) == 5 and "audio weight 0.3" in lines[3] and "learning rate 0.5" in lines[4]
+
+
+# Tables and figures
+
+
+def test_student_s_interval_of_a_mean():
+    assert mean_interval([1.0, 2.0, 3.0]) == pytest.approx((2 - 2.4841, 2 + 2.4841), abs=1e-3)
+    assert np.isnan(mean_interval([1.0])).all()
+
+
+def test_a_bootstrap_covers_the_mean_about_as_student_does():
+    values = np.random.default_rng(1).normal(5, 2, 200)
+    assert bootstrap(lambda drawn: drawn.mean(axis=1), values) == pytest.approx(mean_interval(values.tolist()), abs=0.05)
+
+
+def test_progress_from_wrong_to_right():
+    wrong, right, joint = (np.repeat([1.0, 0.0], [n, 100 - n]) for n in (10, 90, 50))
+    share, low, high = tables.progress(wrong, right, joint)
+    assert share == pytest.approx(0.5)
+    assert 0.3 < low < 0.45 and 0.55 < high < 0.7
+
+
+def test_both_is_not_the_product_of_the_means():
+    """A mixture of pure pictures and pure sounds: half recognised in each, none in both."""
+    cells = tables.table({"joint": [record(i, i % 2 == 0, i % 2 == 1) for i in range(100)]})[-1].split(" | ")
+    assert [cell.split()[0] for cell in cells[6:9]] == ["50", "50", "0"]
+    assert cells[9] == "28.2, 33.5 |"
+
+
+def test_a_column_that_some_records_lack_is_left_out():
+    old = {key: value for key, value in record(1).items() if key != "clip"}
+    cells = tables.table({"joint": [record(0), old]})[-1].split(" | ")
+    assert cells[3] == "-" and cells[4].startswith("29.5")
+
+
+def test_a_curve_needs_two_of_its_rows(tmp_path):
+    some = [record(i, name=name) for name in ("joint", "guidance-5", "guidance-10", "imprint") for i in range(3)]
+    drawn = curves.curves(some, "judges")
+    assert drawn.count("<circle") == 3 and drawn.count("<polyline") == 2
+    for text in ("guidance", "imprint", "5", "10"):
+        assert f">{text}</text>" in drawn
+    with pytest.raises(ValueError, match="nothing to draw"):
+        curves.curves(some[:3], "scores")
+
+
+def test_sheets_show_the_first_pictures_of_each_row(tmp_path):
+    written(tmp_path, record(0), record(1))
+    for index in range(2):
+        records.save_picture(records.picture_path(tmp_path, "joint", index), np.full((256, 1024), 200, np.uint8))
+    sheets.write([tmp_path], 24, False, tmp_path / "sheets")
+    assert [path.name for path in (tmp_path / "sheets").iterdir()] == ["joint.jpg"]
+    (tmp_path / "joint" / "0001.png").unlink()
+    with pytest.raises(FileNotFoundError, match="0001.png"):
+        sheets.write([tmp_path], 24, False, tmp_path / "sheets")
+
+
+def test_the_command_says_in_one_line_what_is_wrong(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["evaluate", "tables", str(tmp_path)])
+    with pytest.raises(SystemExit, match="1"):
+        main()
+    assert "has no records" in capsys.readouterr().err
+
+
+def test_imprint_is_made_of_saved_pictures_and_says_which_row_is_missing(tmp_path):
+    batch = LISTS["test"].samples(0, 1)
+    records.save_picture(records.picture_path(tmp_path, "image", 0), np.zeros((256, 1024), np.uint8))
+    with pytest.raises(FileNotFoundError, match="run the row audio first"):
+        run.made_of_others(tmp_path, EMBEDDED["imprint"], batch)
+    records.save_picture(records.picture_path(tmp_path, "audio", 0), np.full((256, 1024), 255, np.uint8))
+    assert run.made_of_others(tmp_path, EMBEDDED["imprint"], batch) == pytest.approx(np.full((1, 256, 1024), 1 - run.RHO))
+    assert run.made_of_others(tmp_path, EMBEDDED["joint"], batch) is None
+
+
+# The keeper search, replayed
+
+
+def candidates(told: float, pairs: int = 8, count: int = 16) -> search.Candidates:
+    """Candidates whose quality is their score at the end, which the scores before it tell as well as `told` (0..1)."""
+    rng, made = np.random.default_rng(0), []
+    for index in range(pairs * count):
+        sample = asdict(LISTS["test"].samples(index, 1, seeds=count)[0]) | {"index": index}
+        end = rng.normal()
+        foreseen = {str(step): [float(told * end + (1 - told) * rng.normal())] * 2 for step in range(6, 50, 5)}
+        verdicts = {"picture": {"right": end > 0.5}, "sound": {"right": end > 0.5}}
+        row = EMBEDDED["candidates"].settings()
+        made.append({"row": "candidates", **row, **sample, **verdicts, "clip": end, "clap": end, "foreseen": foreseen})
+    return search.Candidates(made)
+
+
+def test_where_scores_tell_the_end_a_search_keeps_what_ranking_everything_keeps():
+    found = candidates(told=1.0)
+    everything, cheap = found.search(2, 16), found.search(2, 16 / 3)
+    assert found.evaluations(everything) == 16 and found.evaluations(cheap) < 16 / 3
+    for pair in range(8):
+        assert set(found.kept(pair, everything)) == set(found.kept(pair, cheap))
+    assert all(np.allclose(values, 1) for values in found.correlation().values())
+
+
+def test_where_scores_tell_nothing_a_search_keeps_no_better_than_chance():
+    found = candidates(told=0.0, pairs=40)
+    kept = np.mean([found.quality[pair][found.kept(pair, found.search(2, 16 / 4))].mean(axis=0) for pair in range(40)], axis=0)
+    assert abs(kept[0] - found.quality[..., 0].mean()) < 10
+    assert abs(found.correlation()["picture score"][:, 0].mean()) < 0.15
+
+
+def test_a_rung_looks_at_no_scores_from_after_it():
+    found = candidates(told=1.0, pairs=1)
+    found.scores[0, :, 1:] *= -1
+    everyone = np.arange(16)
+    assert list(found.order(0, found.steps[1] - 1, everyone)) == list(found.order(0, found.steps[0], everyone))
+    assert list(found.order(0, found.steps[1], everyone)) == list(found.order(0, found.steps[0], everyone))[::-1]
+
+
+def test_the_report_names_price_and_loss_of_each_way():
+    lines = search.report(candidates(told=1.0), keepers=2).splitlines()
+    third = next(line for line in lines if line.startswith("| search among 16, 5.3"))
+    assert third.endswith("| 0 (0 to 0) |")
+    assert next(line for line in lines if line.startswith("| unpicked")).count("-") > 0
+    assert "<svg" in search.curve(candidates(told=0.5))
+
+
+def test_candidates_of_a_run_that_was_stopped_are_refused():
+    with pytest.raises(ValueError, match="no record was foreseen"):
+        search.Candidates([record(0)])

@@ -1,0 +1,39 @@
+"""Templates look alike: a note to start from, numbered groups, coloured prompts, and one colour that is the sound's alone."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tools.quickstart import workflow
+from tools.quickstart.environment import REPO
+
+TEMPLATES = sorted((REPO / "workflows").glob("*.json"))
+SOUND = ("#223", "#335")
+
+
+@pytest.fixture(params=TEMPLATES, ids=lambda path: path.stem)
+def template(request: pytest.FixtureRequest) -> dict[str, Any]:
+    path: Path = request.param
+    return workflow.load(path)
+
+
+def test_a_template_has_a_note_to_start_from(template: dict[str, Any]) -> None:
+    (note,) = [node for node in template["nodes"] if node.get("title") == "Start here"]
+    assert note["type"] == "MarkdownNote" and note["widgets_values"][0].startswith("## ")
+
+
+def test_the_numbered_groups_of_a_template_go_from_left_to_right(template: dict[str, Any]) -> None:
+    lefts = {int(group["title"].split(" · ")[0]): group["bounding"][0] for group in template["groups"] if " · " in group["title"]}
+    assert sorted(lefts) == list(range(1, len(lefts) + 1)) and lefts
+    assert [lefts[number] for number in sorted(lefts)] == sorted(lefts.values())
+
+
+def test_prompts_are_coloured_and_those_of_the_sound_alike(template: dict[str, Any]) -> None:
+    for node in template["nodes"]:
+        if node["type"] in ("CLIPTextEncode", "PrimitiveStringMultiline"):
+            sound = re.search(r"\b(sounds?|heard)\b", node["title"], re.IGNORECASE)
+            assert ((node["color"], node["bgcolor"]) == SOUND) == bool(sound), node["title"]

@@ -1,0 +1,122 @@
+"""The rows of the tables: ways to make samples, with every setting.
+
+A record holds the settings of its row. One that it does not hold has the default that stands here, so that no default may ever change.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal
+
+from itsound_core.sampling import STABLE_DIFFUSION
+
+Method = Literal["denoise", "imprint", "sds", "replay"]
+Solver = Literal["ddim", "dpm-solver-2m"]
+WarmStart = Literal["step", "cosine"]
+Vocoder = Literal["griffin-lim", "hifi-gan", "hifi-gan phase"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A way to make samples.
+
+    steps: of denoising, or updates of the SDS canvas. Guidance is None on a side that has no part. t_image, t_audio, audio_weight and
+    warm_start matter where both have one. warm_start: how the later side sets in, at once ("step", the paper's Heaviside) or along half a
+    cosine as long on both sides of that place ("cosine"). sources: rows whose saved pictures this one is made of. foresee: every so many
+    steps, from where both sides have had their say, what the sample will become is scored for the keeper search; 0 is never.
+    learning_rate, hidden: of the SDS canvas.
+    """
+
+    steps: int
+    image_guidance: float | None = None
+    audio_guidance: float | None = None
+    method: Method = "denoise"
+    sources: tuple[str, ...] = ()
+    solver: Solver = "ddim"
+    t_image: float = 0.9
+    t_audio: float = 1.0
+    audio_weight: float = 0.5
+    warm_start: WarmStart = "step"
+    vocoder: Vocoder = "griffin-lim"
+    foresee: int = 0
+    learning_rate: float = 1e-4
+    hidden: int = 256
+
+    def settings(self) -> dict[str, Any]:
+        """What a record holds of it: steps and guidance, and what is not at its default."""
+        always = ("steps", "image_guidance", "audio_guidance")
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {field.name: values[field.name] for field in fields(self) if field.name in always or values[field.name] != field.default}
+
+    @classmethod
+    def of(cls, record: dict[str, Any]) -> Row:
+        """The row that a record is of."""
+        held = {field.name: record[field.name] for field in fields(cls) if field.name in record}
+        return cls(**{**held, "sources": tuple(held.get("sources", ()))})
+
+    @property
+    def joint(self) -> bool:
+        return None not in (self.image_guidance, self.audio_guidance)
+
+    @property
+    def telling(self) -> int:
+        """Steps after which every side has had its say at least once."""
+        last = STABLE_DIFFUSION.training_steps * min(self.t_image, self.t_audio) if self.joint else STABLE_DIFFUSION.training_steps
+        return 1 + sum(timestep > last for timestep in STABLE_DIFFUSION.timesteps(self.steps))
+
+    def changed(self, steps: int | None, image_guidance: float | None, audio_guidance: float | None) -> Row:
+        """The row with the settings that are given, where it has them."""
+        return replace(
+            self,
+            steps=steps or self.steps,
+            image_guidance=self.image_guidance if None in (self.image_guidance, image_guidance) else image_guidance,
+            audio_guidance=self.audio_guidance if None in (self.audio_guidance, audio_guidance) else audio_guidance,
+        )
+
+    def __str__(self) -> str:
+        """Its settings in a table."""
+        guidance = " / ".join("-" if scale is None else f"{scale:g}" for scale in (self.image_guidance, self.audio_guidance))
+        told = ("steps", "image_guidance", "audio_guidance", "method", "sources")  # before, or by the row's name
+        other = {key.replace("_", " "): value for key, value in self.settings().items() if key not in told}
+        words = [value if isinstance(value, str) else f"{key} {value:g}" for key, value in other.items()]
+        return ", ".join([f"{self.steps} steps, {guidance}", *words])
+
+
+def rows(image: Row, audio: Row, joint: Row, sds: Row) -> dict[str, Row]:
+    """All rows by name, as variations of four."""
+    return {
+        "image": image,
+        "audio": audio,
+        "imprint": replace(image, audio_guidance=audio.audio_guidance, method="imprint", sources=("image", "audio")),
+        "sds": sds,
+        "joint": joint,
+        **{f"guidance-{scale:g}": replace(joint, image_guidance=scale, audio_guidance=scale) for scale in (5.0, 7.5, 10.0)},
+        "no-warm-start": replace(joint, t_image=1.0),
+        "image-first": replace(joint, t_image=1.0, t_audio=0.9),
+        "warm-start-0.8": replace(joint, t_image=0.8),
+        "cosine": replace(joint, warm_start="cosine"),
+        **{f"weight-{weight:g}": replace(joint, audio_weight=weight) for weight in (0.3, 0.4, 0.6, 0.7)},
+        **{f"ddim-{steps}": replace(joint, steps=steps) for steps in (15, 20, 30, 50)},
+        **{f"multistep-{steps}": replace(joint, steps=steps, solver="dpm-solver-2m") for steps in (15, 20, 30)},
+        "hifi-gan": replace(joint, method="replay", sources=("joint",), vocoder="hifi-gan"),
+        "hifi-gan-phase": replace(joint, method="replay", sources=("joint",), vocoder="hifi-gan phase"),
+        "candidates": replace(joint, steps=joint.steps // 2, foresee=5),
+    }
+
+
+# Guidance 10 and 7 were chosen on the development prompts (models/embedded-image/README.md). The SDS row is one that a CPU can bear, with
+# the paper's number of updates times learning rate.
+EMBEDDED_SDS = Row(400, 80.0, 10.0, "sds", learning_rate=1e-2, hidden=64)
+EMBEDDED = rows(image=Row(50, 10.0), audio=Row(50, None, 7.0), joint=Row(100, 10.0, 7.0), sds=EMBEDDED_SDS)
+PAPER = rows(image=Row(50, 7.5), audio=Row(100, None, 7.5), joint=Row(100, 10.0, 10.0), sds=Row(40_000, 80.0, 10.0, "sds"))
+
+TABLES = {
+    "table-1": ("image", "audio", "imprint", "sds", "joint"),
+    "guidance": ("guidance-5", "guidance-7.5", "guidance-10"),
+    "warm-start": ("no-warm-start", "image-first", "joint", "warm-start-0.8", "cosine"),
+    "vocoders": ("joint", "hifi-gan-phase", "hifi-gan"),
+    "audio-weight": ("weight-0.3", "weight-0.4", "joint", "weight-0.6", "weight-0.7"),
+    "ddim": ("ddim-15", "ddim-20", "ddim-30", "ddim-50", "joint"),
+    "multistep": ("multistep-15", "multistep-20", "multistep-30", "joint"),
+}
+"""Rows that belong together: Table 1; the two halves of Table 3, with the cosine beside the step; vocoders; ablations."""

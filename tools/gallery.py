@@ -1,0 +1,104 @@
+"""Make the pictures by which the pack introduces itself: docs/gallery.jpg, docs/banner.jpg and docs/icon.png.
+
+    COMFYUI_PATH=... python tools/gallery.py    # samples into output/gallery, then draws
+    python tools/gallery.py --draw              # draws from there again
+
+The gallery is the first template as it ships, on the embedded models, with the first eight pairs of the presets' fixed lists of prompts and
+the seeds 1, 2, ... in turn: none is picked. Banner and icon are made of its first two. Some five minutes on two CPU cores.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from itsound_core.colormap import apply_colormap, renormalize  # noqa: E402
+from itsound_core.contact_sheet import contact_sheet  # noqa: E402
+from itsound_core.presets import EMBEDDED_AUDIO_PROMPTS, EMBEDDED_IMAGE_PROMPTS, PromptPair  # noqa: E402
+from itsound_core.views import VIEWS  # noqa: E402
+from tools.comfyui import temporary_server  # noqa: E402
+from tools.quickstart import workflow  # noqa: E402
+from tools.quickstart.environment import REPO  # noqa: E402
+from tools.quickstart.server import Server  # noqa: E402
+
+DOCS = REPO / "docs"
+TEMPLATE = REPO / "workflows" / "images_that_sound_embedded.json"
+PAIRS = [PromptPair(*prompts) for prompts in zip(EMBEDDED_IMAGE_PROMPTS, EMBEDDED_AUDIO_PROMPTS, strict=True)][:8]
+COLUMNS, CELL_WIDTH = 2, 512
+BANNER = (1260, 540)
+"""Pixels, 21 to 9."""
+ICON = 256
+"""Pixels a side. The registry takes up to 400."""
+ICON_COLORS = 32
+SAMPLES = REPO / "output" / "gallery"
+
+
+def sample(server: Server, pair: PromptPair, seed: int) -> Path:
+    """The gray picture that the template makes of a pair, saved; only what leads to it is run."""
+    object_info = server.get("/object_info")
+    prompt = workflow.to_prompt(workflow.load(TEMPLATE), object_info)
+    workflow.node_of(prompt, "MultimodalKSampler")["seed"] = seed
+    captions = workflow.node_of(prompt, "PlayheadVideo")
+    for name, text in zip(("image_prompt", "audio_prompt"), pair, strict=True):
+        workflow.set_value(prompt, captions, name, text)
+    (decoded,) = (node_id for node_id, node in prompt.items() if node["class_type"] == "VAEDecode")
+    prompt = {node_id: node for node_id, node in prompt.items() if not object_info[node["class_type"]]["output_node"]}
+    prompt["saved"] = {"class_type": "SaveImage", "inputs": {"images": [decoded, 0], "filename_prefix": f"seed-{seed}"}}
+    for _ in server.run(prompt):
+        pass
+    return server.output / f"seed-{seed}_00001_.png"
+
+
+def gray(path: Path) -> Tensor:
+    """A saved picture, (256, 1024) in 0..1."""
+    return torch.from_numpy(np.asarray(Image.open(path), dtype=np.float32) / 255).mean(-1)
+
+
+def colored(picture: Tensor, colormap: str) -> Image.Image:
+    """A gray picture (H, W) as Renormalize Spectrogram shows it."""
+    pixels = apply_colormap(renormalize(picture[None]), colormap)[0]
+    return Image.fromarray((pixels * 255).round().byte().numpy())
+
+
+def banner(first: Tensor, second: Tensor) -> Image.Image:
+    """Two pictures one above the other, each in colours of its own, with the pack's name between them."""
+    picture = Image.new("RGB", BANNER)
+    half = (BANNER[0], BANNER[1] // 2)
+    for top, canvas, colormap in ((0, first, "magma"), (half[1], second, "viridis")):
+        strip = colored(canvas, colormap).resize((half[0], half[0] * canvas.shape[0] // canvas.shape[1]), Image.Resampling.LANCZOS)
+        above = (strip.height - half[1]) // 2
+        picture.paste(strip.crop((0, above, half[0], above + half[1])), (0, top))
+    draw = ImageDraw.Draw(picture)
+    middle = (BANNER[0] // 2, half[1])
+    draw.text(middle, "Images that Sound", "white", ImageFont.load_default(84), anchor="mm", stroke_width=4, stroke_fill="black")
+    return picture
+
+
+def icon(picture: Tensor) -> Image.Image:
+    """A picture as a square of two rows, in few enough colours for a small file."""
+    square = VIEWS["two-row square"].inverse_view(picture)
+    return colored(square, "magma").resize((ICON, ICON), Image.Resampling.LANCZOS).quantize(ICON_COLORS)
+
+
+def main() -> None:
+    if sys.argv[1:] != ["--draw"]:
+        SAMPLES.mkdir(parents=True, exist_ok=True)
+        with temporary_server() as server:
+            for seed, pair in enumerate(PAIRS, start=1):
+                shutil.copy(sample(server, pair, seed), SAMPLES / f"{seed}.png")
+    pictures = [gray(SAMPLES / f"{seed}.png") for seed in range(1, len(PAIRS) + 1)]
+    captions = [f'"{pair.image}" / "{pair.audio}", seed {seed}' for seed, pair in enumerate(PAIRS, start=1)]
+    contact_sheet(torch.stack(pictures), captions, columns=COLUMNS, cell_width=CELL_WIDTH).save(DOCS / "gallery.jpg", quality=80)
+    banner(*pictures[:2]).save(DOCS / "banner.jpg", quality=75, optimize=True)
+    icon(pictures[0]).save(DOCS / "icon.png", optimize=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,102 @@
+"""Draw web/docs/img/<NodeId>.jpg, each node as ComfyUI's own front end shows it, for the help pages.
+
+    COMFYUI_PATH=... python tools/node_pictures.py                # all nodes
+    COMFYUI_PATH=... python tools/node_pictures.py KeepBest ...   # these
+
+Needs chromium and the packages of requirements-dev.txt. Starts a server of its own in a temporary folder, with no models but the embedded
+ones, so that the pictures are the same wherever they are drawn.
+"""
+
+from __future__ import annotations
+
+import io
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from playwright.sync_api import sync_playwright
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from tools.comfyui import temporary_server  # noqa: E402
+from tools.locales import of_pack  # noqa: E402
+from tools.quickstart.environment import REPO  # noqa: E402
+from tools.quickstart.server import Server  # noqa: E402
+
+PICTURES = REPO / "web" / "docs" / "img"
+LARGEST = 25_000
+"""Bytes of a picture."""
+QUALITIES = range(90, 40, -5)
+DEEPFLOYD = ("IF-I-M-v1.0", "IF-II-M-v1.0")
+"""Folders under models/diffusers, there by name only: without any, their loader's widgets would be empty."""
+
+SETTINGS = {"Comfy.TutorialCompleted": True, "Comfy.NodeBadge.NodeSourceBadgeMode": "None"}
+"""No list of templates over the canvas, as a first visit opens it, and no badge over the node."""
+READY = "window.app && window.app.graph && window.app.extensionManager && document.querySelector('canvas')"
+PLACE = """async ([type, left, top]) => {
+  const {app, LiteGraph} = window;
+  for (const old of [...app.graph.nodes]) app.graph.remove(old);  // clear() would number anew: the new node would take the old one's values
+  app.canvas.clear_background_color = "#222";
+  app.canvas.background_image = null;
+  app.canvas.ds.scale = 1;
+  app.canvas.ds.offset = [left, top];
+  const node = LiteGraph.createNode(type);
+  app.graph.add(node);
+  node.setSize([Math.max(node.size[0], 300), node.size[1]]);
+  node.pos = [0, LiteGraph.NODE_TITLE_HEIGHT];
+  for (let frame = 0; frame < 10; frame++) {
+    app.canvas.draw(true, true);
+    await new Promise(requestAnimationFrame);
+  }
+  return {width: node.size[0], height: node.size[1] + LiteGraph.NODE_TITLE_HEIGHT};
+}"""
+"""A graph of one new node, drawn; its widgets that are elements of the page follow the canvas some frames later."""
+LEFT, TOP, MARGIN = 500, 150, 8
+"""Where on the page the node is drawn, clear of the menus, and what is left around it."""
+
+
+def draw(page: Any, node_id: str) -> Image.Image:
+    """Screenshot of a node with its default values."""
+    size = page.evaluate(PLACE, [node_id, LEFT, TOP])
+    sides = {side: pixels + 2 * MARGIN for side, pixels in size.items()}
+    picture = page.screenshot(clip={"x": LEFT - MARGIN, "y": TOP - MARGIN, **sides})
+    return Image.open(io.BytesIO(picture)).convert("RGB")
+
+
+def jpeg(picture: Image.Image) -> bytes:
+    """The picture in the best quality that LARGEST bytes hold."""
+    for quality in QUALITIES:
+        buffer = io.BytesIO()
+        picture.save(buffer, "JPEG", quality=quality, optimize=True)
+        if buffer.tell() <= LARGEST:
+            return buffer.getvalue()
+    raise ValueError(f"a picture of {picture.width} x {picture.height} pixels does not fit into {LARGEST} bytes")
+
+
+def draw_all(server: Server, wanted: list[str]) -> None:
+    server.post("/settings", SETTINGS)
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1400, "height": 1200}, locale="en-US")
+        page.goto(server.url, wait_until="domcontentloaded")
+        page.wait_for_function(READY, timeout=240_000)
+        PICTURES.mkdir(exist_ok=True)
+        for node_id in wanted or of_pack(server.get("/object_info")):
+            content = jpeg(draw(page, node_id))
+            (PICTURES / f"{node_id}.jpg").write_bytes(content)
+            print(f"{node_id}.jpg: {len(content)} bytes")
+        browser.close()
+
+
+def main() -> None:
+    with temporary_server() as server:
+        for name in DEEPFLOYD:
+            index = server.base / "models" / "diffusers" / name / "model_index.json"
+            index.parent.mkdir(parents=True)
+            index.write_text("{}", encoding="utf-8")
+        draw_all(server, sys.argv[1:])
+
+
+if __name__ == "__main__":
+    main()
