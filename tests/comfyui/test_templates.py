@@ -143,6 +143,13 @@ def test_the_papers_template_has_the_papers_settings(object_info: dict[str, Any]
     assert workflow.node_of(prompt, "PaperPrompts")["pair"] == "castle towers / bell ringing"
 
 
+def test_the_imprint_template_has_the_papers_settings(object_info: dict[str, Any]) -> None:
+    prompt = prompt_of(REPO / "workflows" / "imprint_generated.json", object_info)
+    samplers = [node["inputs"] for node in prompt.values() if node["class_type"] == "KSampler"]
+    assert [(sampler["steps"], sampler["cfg"], sampler["sampler_name"]) for sampler in samplers] == [(50, 7.5, "ddim"), (100, 7.5, "ddim")]
+    assert workflow.node_of(prompt, "ImprintBaseline")["rho"] == 0.5
+
+
 def test_the_saved_colour_picture_plays_as_it_did(server: Server, object_info: dict[str, Any]) -> None:
     """As the template's note says: the saved PNG on Load Image, the last group unmuted."""
     path = REPO / "workflows" / "colorize_embedded.json"

@@ -129,6 +129,15 @@ def test_every_sample_outside_of_the_picture_is_the_recordings_own(rate):
     assert (result - recording)[:, inside].square().mean() > 0.1 * recording[:, inside].square().mean()
 
 
+def test_the_picture_fades_at_its_borders_so_that_nothing_clicks():
+    recording, area = noise(1.5), Area(0.4, 0.7)
+    change = (imprint_recording(BLACK, recording, 16000, rho=1.0, area=area) - recording)[0]
+    first, last = area.span(recording.shape[1], 16000)
+    typical = change[first + 1600 : last - 1600].square().mean().sqrt()
+    for border in (slice(first, first + 80), slice(last - 80, last)):  # 5 ms
+        assert change[border].abs().max() < 0.1 * typical
+
+
 @pytest.mark.parametrize("changes_nothing", [{"rho": 0.0}, {"image": torch.ones(3, 8, 8)}, {"image": torch.zeros(4, 8, 8)}])
 def test_a_picture_that_darkens_nothing_leaves_the_recording_as_it_is(changes_nothing):
     recording = noise(0.8, 44100, channels=2)
