@@ -54,7 +54,8 @@ class Models:
         torch.manual_seed(0)
         if size == "embedded":
             unets = [
-                UNet2DConditionModel.from_pretrained(folder, subfolder="unet") for folder in (COLOR_FOLDER, IMAGE_FOLDER, AUDIO_FOLDER)
+                UNet2DConditionModel.from_pretrained(folder, subfolder="unet", torch_dtype=dtype)
+                for folder in (COLOR_FOLDER, IMAGE_FOLDER, AUDIO_FOLDER)
             ]
             vae = AutoencoderKL.from_pretrained(IMAGE_FOLDER, subfolder="vae")
         else:

@@ -18,7 +18,6 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from itsound_core.spectrogram import waveform_to_picture
 from tools.quickstart import workflow
 from tools.quickstart.environment import REPO, QuickstartError
 from tools.quickstart.server import Server
@@ -45,6 +44,8 @@ def prompt_of(template: Path, object_info: dict[str, Any], steps: int | None = N
             node["inputs"] |= {"candidates": 3, "budget": 2.5}
         if steps and "warm_start" in node["inputs"]:
             node["inputs"] |= {"iterations": steps, "warm_start": 1}
+        if steps and "start_step" in node["inputs"]:
+            node["inputs"]["start_step"] = 1
     return prompt
 
 
@@ -124,12 +125,13 @@ def test_the_first_template_makes_a_square_picture_whose_halves_are_the_sound(se
     prompt["square"] = {"class_type": "SaveImage", "inputs": {"images": [decoder, 0], "filename_prefix": "square/picture"}}
     list(server.run(prompt))
 
-    square, spectrogram = (Image.open(server.output / "square" / f"{name}_00001_.png") for name in ("picture", "sound"))
+    square, spectrogram = (
+        np.asarray(Image.open(server.output / "square" / f"{name}_00001_.png").convert("L"), int) for name in ("picture", "sound")
+    )
     side = FRAMES // 2
-    assert square.size == (side, side)
-    assert spectrogram.crop((0, 0, side, ROWS)).tobytes() == square.crop((0, 0, side, ROWS)).tobytes()
-    lower = side - TRIMMED
-    assert spectrogram.crop((side, 0, side + lower, ROWS)).tobytes() == square.crop((0, ROWS, lower, side)).tobytes()
+    assert square.shape == (side, side)
+    halves = np.concatenate([square[:ROWS], square[ROWS:]], axis=1)[:, : FRAMES - TRIMMED]
+    assert spectrogram.shape == halves.shape and abs(spectrogram - halves).max() <= 1, "levels: core's saver truncates, ours rounds"
 
 
 def test_the_papers_template_has_the_papers_settings(object_info: dict[str, Any]) -> None:
@@ -150,22 +152,27 @@ def test_the_imprint_template_has_the_papers_settings(object_info: dict[str, Any
     assert workflow.node_of(prompt, "ImprintBaseline")["rho"] == 0.5
 
 
-def test_the_saved_colour_picture_plays_as_it_did(server: Server, object_info: dict[str, Any]) -> None:
+def test_the_saved_colour_picture_plays_as_its_gray_does(server: Server, object_info: dict[str, Any]) -> None:
     """As the template's note says: the saved PNG on Load Image, the last group unmuted."""
     path = REPO / "workflows" / "colorize_embedded.json"
-    files = saved_files(server, prompt_of(path, object_info, STEPS))
+    (saved,) = saved_files(server, prompt_of(path, object_info, STEPS))[".png"]
+    pixels = np.asarray(Image.open(saved)).astype(int)
+    assert (pixels.max(axis=-1) - pixels.min(axis=-1)).mean() > 3
+    gray = saved.with_name("gray.png")
+    Image.fromarray((pixels.sum(axis=-1) // 3).astype(np.uint8)).convert("RGB").save(gray)  # as SaveImage writes it
+
     graph = workflow.load(path)
     graph["nodes"] = [node | {"mode": 0} for node in graph["nodes"] if node["mode"] == workflow.MUTED]
     prompt = workflow.to_prompt(graph, object_info)
-    workflow.node_of(prompt, "LoadImage")["image"] = f"{files['.png'][0].relative_to(server.output).as_posix()} [output]"
-    heard = {"audio": workflow.node_of(prompt, "PreviewAudio")["audio"], "filename_prefix": "again"}
-    prompt = {node_id: node for node_id, node in prompt.items() if node["class_type"] != "PreviewAudio"}
-    again = saved_files(server, prompt | {"save": {"class_type": "SaveAudio", "inputs": heard}})
-
-    pixels = np.asarray(Image.open(files[".png"][0])).astype(int)
-    assert (pixels.max(axis=-1) - pixels.min(axis=-1)).mean() > 3
-    first, second = (torch.from_numpy(soundfile.read(found[".flac"][0], dtype="float32")[0])[None] for found in (files, again))
-    assert 255 * (waveform_to_picture(first) - waveform_to_picture(second)).abs().mean() < 2, "levels of 8 bits"
+    for node in prompt.values():
+        if node["class_type"] == "PreviewAudio":
+            node |= {"class_type": "SaveAudio", "inputs": node["inputs"] | {"filename_prefix": "again"}}
+    sounds = []
+    for picture in (saved, gray):
+        workflow.node_of(prompt, "LoadImage")["image"] = f"{picture.relative_to(server.output).as_posix()} [output]"
+        (recording,) = saved_files(server, prompt)[".flac"]
+        sounds.append(soundfile.read(recording)[0])
+    np.testing.assert_allclose(*sounds, atol=1e-5)
 
 
 def test_the_few_step_templates_lora_is_the_image_models_alone(server: Server, object_info: dict[str, Any]) -> None:
