@@ -128,12 +128,10 @@ def compare(models: Models, hidden: int, rounds: int) -> None:
 
 
 def small_run() -> Distillation:
-    """A canvas of 32 x 128 under two convolutions: what a run keeps does not depend on its models."""
+    """A canvas of 32 x 128 under convolutions for models: what a run keeps does not depend on its models."""
     torch.manual_seed(0)
-    image, audio, encoder = (
-        nn.Conv2d(before, after, 8, stride=stride, padding="same" if stride == 1 else 0).to(DEVICE).requires_grad_(False)
-        for before, after, stride in ((3, 3, 1), (4, 4, 1), (3, 8, 8))
-    )
+    image, audio = (nn.Conv2d(channels, channels, 3, padding=1).to(DEVICE).requires_grad_(False) for channels in (3, 4))
+    encoder = nn.Conv2d(3, 8, 8, stride=8).to(DEVICE).requires_grad_(False)
     alphas = STABLE_DIFFUSION.alphas_cumprod
     critics = [
         Critic(lambda noisy, _: image(noisy), alphas, square_crops(CROPS, 8), LAMBDA),
