@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,22 +39,34 @@ def object_info(server: Server) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def open_page(server: Server) -> Iterator[Callable[..., Any]]:
-    """Opens ComfyUI in a page of chromium, after running `script` in it; closed with the module."""
+def browser() -> Iterator[Any]:
+    """Chromium; closed with the module."""
     playwright = pytest.importorskip("playwright.sync_api")
     if CHROMIUM is None:
         pytest.skip("needs chromium: apt-get install chromium")
-    server.post("/settings", {"Comfy.TutorialCompleted": True})  # else the list of templates lies over the graph
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-
-        def open_comfyui(script: str = "") -> Any:
-            page = browser.new_page(viewport={"width": 1900, "height": 1000})
-            page.set_default_timeout(LIMIT_MS)
-            page.add_init_script(script)
-            page.goto(server.url, wait_until="domcontentloaded")
-            page.wait_for_function(READY)
-            return page
-
-        yield open_comfyui
+        yield browser
         browser.close()
+
+
+@pytest.fixture(scope="module")
+def open_at(browser: Any) -> Callable[..., Any]:
+    """Opens an address in a page, after running a script in it, and waits for ComfyUI's front end."""
+
+    def open_comfyui(url: str, script: str = "") -> Any:
+        page = browser.new_page(viewport={"width": 1900, "height": 1000})
+        page.set_default_timeout(LIMIT_MS)
+        page.add_init_script(script)
+        page.goto(url, wait_until="domcontentloaded")
+        page.wait_for_function(READY)
+        return page
+
+    return open_comfyui
+
+
+@pytest.fixture(scope="module")
+def open_page(server: Server, open_at: Callable[..., Any]) -> Callable[..., Any]:
+    """Opens the server in a page, after running a script in it."""
+    server.post("/settings", {"Comfy.TutorialCompleted": True})  # else the list of templates lies over the graph
+    return partial(open_at, server.url)

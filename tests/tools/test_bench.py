@@ -133,9 +133,11 @@ def test_vocoders_change_the_sound_and_not_the_picture(bench):
     assert len({wave.shape for wave in waves}) == 1 and all((waves[i] - waves[i - 1]).abs().max() > 1e-3 for i in range(3))
 
 
-def test_sds_moves_its_canvas_by_both_models(bench, monkeypatch):
+@pytest.mark.parametrize("canvas", ["network", "latents"])
+def test_sds_moves_its_canvas_by_both_models(bench, monkeypatch, canvas):
     monkeypatch.setattr(benches, "FourierCanvas", partial(benches.FourierCanvas, width=256))
-    row = Row(2, 80.0, 10.0, "sds", learning_rate=1e-2, hidden=8)
+    monkeypatch.setattr(benches, "LatentCanvas", partial(benches.LatentCanvas, width=32))
+    row = Row(2, 80.0, 10.0, "sds", canvas=canvas, learning_rate=1e-2, hidden=8)
     first, second, other = (bench.distilled(row, sample) for sample in (BATCH[0], BATCH[0], replace(BATCH[0], audio_prompt="dog")))
     assert first.shape == (1, 256, 256) and torch.equal(first, second) and not torch.equal(first, other)
 

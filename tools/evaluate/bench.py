@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 from transformers.utils.logging import disable_progress_bar
 
-from itsound_core.canvas import FourierCanvas
+from itsound_core.canvas import FourierCanvas, LatentCanvas
 from itsound_core.composition import Expert, compose
 from itsound_core.sampling import STABLE_DIFFUSION, NoisePredictor, ddim, dpm_solver_2m
-from itsound_core.sds import Critic, Distillation, latents_by
+from itsound_core.sds import Critic, Distillation, latents_by, whole
 
 from .examine import Examiner
 from .folders import Folders
@@ -134,9 +134,13 @@ class Bench:
         return lambda latents, time: compose([softened(expert, float(time)) for expert in experts], latents, time)
 
     def distilled(self, row: Row, sample: Sample) -> Tensor:
-        """The SDS baseline's picture (1, 256, 1024) in 0..1; both models see the canvas through the VAE, as the embedded ones can."""
+        """The SDS baseline's picture (1, 256, 1024) in 0..1; both models see latents: the canvas itself, or a picture through the VAE."""
         vae = self.vae
-        sight = latents_by(lambda pixels: vae.quant_conv(vae.encoder(pixels)), vae.config["scaling_factor"])
+        if row.canvas == "latents":
+            canvas, sight = LatentCanvas(seed=sample.seed), whole
+        else:
+            canvas = FourierCanvas(frequencies=row.hidden // 2, hidden=row.hidden, seed=sample.seed)
+            sight = latents_by(lambda pixels: vae.quant_conv(vae.encoder(pixels)), vae.config["scaling_factor"])
 
         def critic(side: str, prompt: str, guidance: float | None, weight: float, start: int) -> Critic:
             assert guidance is not None
@@ -151,11 +155,11 @@ class Bench:
             critic("image", sample.image_prompt, row.image_guidance, SDS_LAMBDA, round(SDS_WARM_START * row.steps)),
             critic("audio", sample.audio_prompt, row.audio_guidance, 1.0, 0),
         ]
-        canvas = FourierCanvas(frequencies=row.hidden // 2, hidden=row.hidden, seed=sample.seed).to(self.device)
-        distillation = Distillation(canvas, critics, row.learning_rate, sample.seed)
+        distillation = Distillation(canvas.to(self.device), critics, row.learning_rate, sample.seed)
         for _ in range(row.steps):
             distillation.step()
-        return distillation.picture()[:, 0]
+        found = distillation.picture()
+        return decode(vae, found) if row.canvas == "latents" else found[:, 0]
 
 
 def softened(expert: Expert, time: float) -> Expert:
