@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -58,7 +57,7 @@ def address(clone: Path, tmp_path: Path) -> Iterator[str]:
             told = (STARTED.search(line) for line in process.stdout)
             yield next(filter(None, told))[1]
         finally:
-            process.send_signal(signal.SIGINT)
+            process.terminate()
             process.communicate(timeout=60)
 
 
