@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .framing import Colour, Framed, bare
+from .spectrogram import AUFFUSION
 
 LINE_COLOUR: Colour = (255, 64, 32)
 OUTLINE_COLOUR: Colour = (0, 0, 0)
@@ -18,6 +19,11 @@ def frame_count(seconds: float, fps: float) -> int:
     """Frames that show `seconds` of sound to its end; the last one is due for a shorter time where the sound ends within it."""
     # A product such as 10.24 * 25 is 256.00000000000006: rounding first keeps it from costing a frame.
     return math.ceil(round(seconds * fps, 6))
+
+
+def spectrogram_seconds(height: int, width: int) -> float | None:
+    """Seconds in which a line crosses a spectrogram of that size, at its own 100 columns a second; None for a picture of another height."""
+    return AUFFUSION.seconds(width) if height == AUFFUSION.n_mels else None
 
 
 def playhead_frames(

@@ -11,7 +11,10 @@ import torch
 from torch import Tensor
 
 NoisePredictor = Callable[[Tensor, Tensor], Tensor]
-"""(latents (B, C, H, W), timestep () in host memory) -> noise estimate (B, C, H, W)."""
+"""(latents (B, C, H, W), timestep ()) -> noise estimate (B, C, H, W).
+
+The timestep lies in host memory, so that `compose` can tell who votes without waiting for the device.
+"""
 
 OnStep = Callable[[int, Tensor, Tensor], None]
 """Called after each step with the 0-based step, the x0 estimate and the new latents."""
@@ -52,6 +55,10 @@ class NoiseSchedule:
         stride = self.training_steps // steps
         return [step * stride + self.offset for step in reversed(range(steps))]
 
+    def intervals(self, steps: int) -> list[tuple[int, int]]:
+        """Each of a run's `timesteps` with the one that follows it; the last one's lies before the first of the training."""
+        return [(timestep, timestep - self.training_steps // steps) for timestep in self.timesteps(steps)]
+
 
 STABLE_DIFFUSION = NoiseSchedule()
 
@@ -78,6 +85,11 @@ def guided(model: Callable, prompt: Tensor, null_prompt: Tensor, guidance_scale:
     return predict
 
 
+def denoised(latents: Tensor, noise: Tensor, alpha: float) -> Tensor:
+    """The x0 estimate, not clipped, that a noise estimate of the same shape means at cumulative alpha."""
+    return (latents - math.sqrt(1.0 - alpha) * noise) / math.sqrt(alpha)
+
+
 def ddim_step(
     latents: Tensor, noise: Tensor, alpha: float, next_alpha: float, eta: float = 0.0, generator: torch.Generator | None = None
 ) -> tuple[Tensor, Tensor]:
@@ -85,7 +97,7 @@ def ddim_step(
 
     noise: estimate at `latents`, same shape. eta scales the fresh noise between 0 (DDIM) and 1 (DDPM), drawn on the generator's device.
     """
-    x0 = (latents - math.sqrt(1.0 - alpha) * noise) / math.sqrt(alpha)
+    x0 = denoised(latents, noise, alpha)
     sigma = eta * math.sqrt((1.0 - next_alpha) / (1.0 - alpha) * (1.0 - alpha / next_alpha))
     following = math.sqrt(next_alpha) * x0 + math.sqrt(1.0 - next_alpha - sigma**2) * noise
     if sigma > 0:
@@ -109,11 +121,9 @@ def ddim(
 
     predict_noise: for the joint model, `partial(compose, experts)` with the experts' starts in timesteps.
     """
-    stride = schedule.training_steps // steps
-    for step, timestep in enumerate(schedule.timesteps(steps)):
-        # In host memory, so that `compose` can tell who votes without waiting for the device.
+    for step, (timestep, following) in enumerate(schedule.intervals(steps)):
         noise = predict_noise(latents, torch.tensor(timestep))
-        latents, x0 = ddim_step(latents, noise, schedule.alpha(timestep), schedule.alpha(timestep - stride), eta, generator)
+        latents, x0 = ddim_step(latents, noise, schedule.alpha(timestep), schedule.alpha(following), eta, generator)
         if callback is not None:
             callback(step, x0, latents)
     return latents
@@ -131,13 +141,12 @@ def dpm_solver_2m(
 
     Second order, with one evaluation a step: a step follows x0 extrapolated from this estimate and the one before; the first is DDIM's.
     """
-    stride = schedule.training_steps // steps
     before, before_length = torch.empty(0), math.inf
-    for step, timestep in enumerate(schedule.timesteps(steps)):
-        noise = predict_noise(latents, torch.tensor(timestep, device=latents.device))
-        alpha, next_alpha = schedule.alpha(timestep), schedule.alpha(timestep - stride)
-        x0 = (latents - math.sqrt(1.0 - alpha) * noise) / math.sqrt(alpha)
-        length = math.log(schedule.sigma(timestep) / schedule.sigma(timestep - stride))  # in half the log of the signal-to-noise ratio
+    for step, (timestep, following) in enumerate(schedule.intervals(steps)):
+        noise = predict_noise(latents, torch.tensor(timestep))
+        alpha, next_alpha = schedule.alpha(timestep), schedule.alpha(following)
+        x0 = denoised(latents, noise, alpha)
+        length = math.log(schedule.sigma(timestep) / schedule.sigma(following))  # in half the log of the signal-to-noise ratio
         target = x0 if step == 0 else x0 + length / (2.0 * before_length) * (x0 - before)
         latents = math.sqrt((1.0 - next_alpha) / (1.0 - alpha)) * latents - math.sqrt(next_alpha) * math.expm1(-length) * target
         before, before_length = x0, length

@@ -53,6 +53,10 @@ class SpectrogramFormat:
         """Frames that hold `seconds` of sound, rounded to the nearest frame."""
         return round(seconds * self.sample_rate / self.hop_length)
 
+    def seconds(self, frames: float) -> float:
+        """Length of the sound that `frames` frames hold, in seconds."""
+        return frames * self.hop_length / self.sample_rate
+
 
 AUFFUSION = SpectrogramFormat()
 

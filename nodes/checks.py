@@ -62,7 +62,7 @@ def picture(image: Tensor, node: str, socket: str = "spectrogram") -> Tensor:
         )
     if width < SHORTEST_PICTURE:
         raise ValueError(
-            f"{node}: {socket} is {width} columns wide ({width * AUFFUSION.hop_length / AUFFUSION.sample_rate:.2f} s); "
+            f"{node}: {socket} is {width} columns wide ({AUFFUSION.seconds(width):.2f} s); "
             f"at least {SHORTEST_PICTURE} are needed. Use a wider picture."
         )
     # In double precision the mean of three equal channels is that channel to the bit; in single, 11 of the 256 levels would come out lower.

@@ -15,7 +15,7 @@ from ..itsound_core.spectrogram import AUFFUSION
 from . import checks
 from .audio import spectrogram_of
 
-COLUMN = AUFFUSION.hop_length / AUFFUSION.sample_rate
+COLUMN = AUFFUSION.seconds(1)
 """Seconds of a column of a spectrogram."""
 
 SHORTEST_SECONDS = 0.1

@@ -6,7 +6,8 @@ import uuid
 
 from comfy_api.latest import io
 
-from ..itsound_core.spectrogram import AUFFUSION, band_frequencies
+from ..itsound_core.playhead import spectrogram_seconds
+from ..itsound_core.spectrogram import band_frequencies
 from . import checks
 from .provenance import HIDDEN
 from .saving import save_pairs
@@ -44,11 +45,8 @@ class PlayImage(io.ComfyNode):
         samples, rate = checks.mono_or_stereo(audio, NODE)
         pictures, samples = checks.pair(pictures, samples, NODE, ("image", "audio"))
 
-        height, width = pictures.shape[1:3]
-        seconds = samples.shape[2] / rate
-        is_spectrogram = height == AUFFUSION.n_mels
-        picture_seconds = width * AUFFUSION.hop_length / AUFFUSION.sample_rate if is_spectrogram else seconds
-        shared = {"seconds": seconds, "sample_rate": rate, "picture_seconds": picture_seconds, "is_spectrogram": is_spectrogram}
+        seconds, crossing = samples.shape[2] / rate, spectrogram_seconds(*pictures.shape[1:3])
+        shared = {"seconds": seconds, "sample_rate": rate, "picture_seconds": crossing or seconds, "is_spectrogram": crossing is not None}
         # A name that is never used again, so that no browser shows an older run from its cache.
         pairs = save_pairs(pictures, samples, rate, f"images-that-sound/{uuid.uuid4().hex}", io.FolderType.temp, cls.hidden)
         items = [{"picture": picture, "sound": sound, **shared} for picture, sound in pairs]

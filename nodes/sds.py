@@ -339,7 +339,7 @@ def _check_models(audio_model: comfy.model_patcher.ModelPatcher, image_model: An
     if columns < AUFFUSION.n_mels:
         raise ValueError(
             f"{NODE}: seconds makes a canvas {columns} columns wide, and a pixel-space image_model sees squares of {AUFFUSION.n_mels}. Set "
-            f"seconds to {AUFFUSION.n_mels * AUFFUSION.hop_length / AUFFUSION.sample_rate:g} or more."
+            f"seconds to {AUFFUSION.seconds(AUFFUSION.n_mels):g} or more."
         )
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..itsound_core.framing import SCREENS, Colour, Framed, bare, stack, with_captions
 from ..itsound_core.media import AUDIO_CODECS, LARGEST_SIDE, AudioCodec, encode_mp4
-from ..itsound_core.playhead import LINE_COLOUR, frame_count, playhead_frames
+from ..itsound_core.playhead import LINE_COLOUR, frame_count, playhead_frames, spectrogram_seconds
 from ..itsound_core.resampling import resample
 from ..itsound_core.spectrogram import AUFFUSION
 from . import checks
@@ -118,13 +118,13 @@ class PlayheadVideo(io.ComfyNode):
             raise ValueError(f"{NODE}: fps is {fps}; it must lie between {FPS_LIMITS[0]:g} and {FPS_LIMITS[1]:g}. 25 is a good choice.")
         colour = parse_colour(line_color)
         pictures = colours(image, "image")
-        crossing = pictures.shape[2] / AUFFUSION.frames(1.0) if pictures.shape[1] == AUFFUSION.n_mels else None
+        crossing = spectrogram_seconds(*pictures.shape[1:3])
         if image_below is not None:
             pictures = stack(*checks.pair(pictures, colours(image_below, "image_below"), NODE, ("image", "image_below")))
         samples, rate = playable(audio, audio_codec)
         pictures, samples = checks.pair(pictures, samples, NODE, ("image", "audio"))
         seconds = samples.shape[2] / rate
-        if crossing and abs(crossing - seconds) > 1.5 / AUFFUSION.frames(1.0):
+        if crossing and abs(crossing - seconds) > AUFFUSION.seconds(1.5):
             logging.warning(
                 f"{NODE}: image is {crossing:.2f} s wide at 100 columns a second, audio lasts {seconds:.2f} s. The line keeps to the "
                 "picture's time. If they should be as long, cut both with TrimCanvas."

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import logging
-import os
 import sys
 
 import pytest
@@ -183,8 +182,6 @@ def test_every_way_keeps_the_gray_of_each_picture_of_a_batch_and_gives_it_colour
 
 
 def test_a_coloured_png_saved_and_loaded_by_comfyui_sounds_as_the_gray_one(nodes, pack, quarter, tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(os.environ["COMFYUI_PATH"])  # before this repository, whose nodes/ may be known by that name
-    monkeypatch.delitem(sys.modules, "nodes", raising=False)
     core = importlib.import_module("nodes")
     audio = importlib.import_module(pack.__name__ + ".nodes.audio")
     monkeypatch.setattr(folder_paths, "output_directory", str(tmp_path))

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
-import sys
 from types import SimpleNamespace
 
 import pytest
@@ -24,12 +22,9 @@ ALONG_TIME = 3
 
 @pytest.fixture(scope="module")
 def core():
-    """ComfyUI's own nodes, whose module has the name of this repository's nodes/."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(os.environ["COMFYUI_PATH"])
-        patch.delitem(sys.modules, "nodes", raising=False)
-        nodes, windows = map(importlib.import_module, ("nodes", "comfy_extras.nodes_context_windows"))
-        yield SimpleNamespace(**nodes.NODE_CLASS_MAPPINGS, ContextWindowsManual=windows.ContextWindowsManualNode)
+    """ComfyUI's own nodes."""
+    nodes, windows = map(importlib.import_module, ("nodes", "comfy_extras.nodes_context_windows"))
+    return SimpleNamespace(**nodes.NODE_CLASS_MAPPINGS, ContextWindowsManual=windows.ContextWindowsManualNode)
 
 
 @pytest.fixture(scope="module")
