@@ -143,9 +143,7 @@ def run_with_progress(server: Server, prompt: workflow.Prompt) -> list[tuple[str
         if kind == "progress" and running and clear_line:
             print(f"{clear_line}  {now - began:6.1f} s  {titles[running]}: {data['value']} of {data['max']}", end="", flush=True)
         elif kind == "executed":
-            saved = [item for items in (data["output"] or {}).values() for item in items if isinstance(item, dict)]
-            paths = [server.output / item["subfolder"] / item["filename"] for item in saved if item.get("type") == "output"]
-            files += [(KINDS.get(path.suffix, "file"), path) for path in paths]
+            files += [(KINDS.get(path.suffix, "file"), path) for path in server.saved(data)]
         elif kind in ("executing", "execution_success"):
             if running:
                 say(f"{clear_line}  {now - began:6.1f} s  {titles[running]}")

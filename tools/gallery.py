@@ -51,9 +51,8 @@ def sample(server: Server, pair: PromptPair, seed: int) -> Path:
     (decoded,) = (node_id for node_id, node in prompt.items() if node["class_type"] == "VAEDecode")
     prompt = {node_id: node for node_id, node in prompt.items() if not object_info[node["class_type"]]["output_node"]}
     prompt["saved"] = {"class_type": "SaveImage", "inputs": {"images": [decoded, 0], "filename_prefix": f"seed-{seed}"}}
-    for _ in server.run(prompt):
-        pass
-    return server.output / f"seed-{seed}_00001_.png"
+    (path,) = server.files_of(prompt)
+    return path
 
 
 def gray(path: Path) -> Tensor:

@@ -76,9 +76,7 @@ def write_lora(path: Path) -> None:
 
 def saved_files(server: Server, prompt: workflow.Prompt) -> dict[str, list[Path]]:
     """Run a prompt; its saved files by suffix."""
-    outputs = [data["output"] for kind, data in server.run(prompt) if kind == "executed" and data["output"]]
-    items = [item for output in outputs for entries in output.values() for item in entries if isinstance(item, dict)]
-    paths = [server.output / item["subfolder"] / item["filename"] for item in items if item.get("type") == "output"]
+    paths = server.files_of(prompt)
     return {suffix: [path for path in paths if path.suffix == suffix] for suffix in {path.suffix for path in paths}}
 
 

@@ -189,6 +189,15 @@ class Server:
         finally:
             events.close()
 
+    def saved(self, executed: dict[str, Any]) -> list[Path]:
+        """The files that a node saved for good, by its "executed" message."""
+        items = [item for items in (executed["output"] or {}).values() for item in items if isinstance(item, dict)]
+        return [self.output / item["subfolder"] / item["filename"] for item in items if item.get("type") == "output"]
+
+    def files_of(self, prompt: dict[str, Any]) -> list[Path]:
+        """Run an API prompt; the files that its nodes saved."""
+        return [path for kind, data in self.run(prompt) if kind == "executed" for path in self.saved(data)]
+
 
 def _refusal(answer: dict[str, Any]) -> str:
     nodes = [
