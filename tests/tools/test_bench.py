@@ -220,4 +220,4 @@ def test_a_run_that_is_repeated_adds_what_is_missing_and_judging_again_keeps_the
     assert Path(tmp_path / "run" / "image" / "0001.png").read_bytes() == picture
     capsys.readouterr()
     evaluate(monkeypatch, "tables", tmp_path / "run")
-    assert "| imprint | 1 steps, 10 / 7 | 2 |" in capsys.readouterr().out
+    assert "| imprint | 1 steps, 10 / 3.5 | 2 |" in capsys.readouterr().out

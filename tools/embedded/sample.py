@@ -52,7 +52,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=2, help="samples of each prompt or pair")
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--image-guidance", type=float, default=10.0)
-    parser.add_argument("--audio-guidance", type=float, default=7.0)
+    parser.add_argument("--audio-guidance", type=float, default=10.0)
     parser.add_argument("--audio-weight", type=float, default=0.5)
     parser.add_argument("--t-image", type=float, default=0.9)
     parser.add_argument("--seed", type=int, default=0)

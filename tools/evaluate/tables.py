@@ -35,7 +35,6 @@ PAPER = {
     "joint": (28.2, 33.5),
     "guidance-5": (28.0, 29.3),
     "guidance-7.5": (28.2, 31.9),
-    "guidance-10": (28.2, 33.5),
     "no-warm-start": (28.7, 30.8),
     "image-first": (29.0, 27.4),
     "warm-start-0.8": (27.4, 35.9),

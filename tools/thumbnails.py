@@ -1,0 +1,80 @@
+"""Draw workflows/<template>.jpg, by which ComfyUI's list of templates shows them: what each template makes as it ships.
+
+    COMFYUI_PATH=... python tools/thumbnails.py                    # those that the embedded models can run
+    COMFYUI_PATH=... python tools/thumbnails.py long_canvas ...    # these
+
+A thumbnail shows the start of every picture that the template saves, one below the other, and below a single one the middle of its
+playhead video's first ten seconds. A minute or two a template on two CPU cores.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+import av
+from PIL import Image
+
+sys.path.append(str(Path(__file__).resolve().parent.parent))
+from tools.comfyui import temporary_server  # noqa: E402
+from tools.quickstart import workflow  # noqa: E402
+from tools.quickstart.environment import INPUTS, REPO  # noqa: E402
+
+TEMPLATES = REPO / "workflows"
+PUBLISHED = {"images_that_sound", "images_that_sound_few_steps"}
+"""Templates whose models have to be fetched."""
+SIZE = (640, 400)
+LARGEST = 40_000
+"""Bytes of a thumbnail."""
+QUALITIES = range(90, 40, -5)
+AT = 5.12
+"""Seconds into a video at which its line stands within the part of the picture that is shown."""
+
+
+def frame(path: Path) -> Image.Image:
+    """A video's frame at AT, or its last."""
+    with av.open(path) as video:
+        shown = None
+        for shown in video.decode(video=0):
+            if shown.time is not None and shown.time >= AT:
+                break
+        assert shown is not None
+        return shown.to_image()
+
+
+def stacked(pictures: list[Image.Image]) -> Image.Image:
+    """The left of each picture in a row of its own, as much as fills it."""
+    thumbnail, (width, height) = Image.new("RGB", SIZE), SIZE
+    for i, picture in enumerate(pictures):
+        top, bottom = (height * j // len(pictures) for j in (i, i + 1))
+        columns = min(picture.width, picture.height * width // (bottom - top))
+        part = picture.convert("RGB").crop((0, 0, columns, picture.height))
+        thumbnail.paste(part.resize((width, bottom - top), Image.Resampling.LANCZOS), (0, top))
+    return thumbnail
+
+
+def save(thumbnail: Image.Image, path: Path) -> None:
+    """As good as LARGEST allows."""
+    for quality in QUALITIES:
+        thumbnail.save(path, quality=quality, optimize=True)
+        if path.stat().st_size <= LARGEST:
+            return
+
+
+def main() -> None:
+    names = sys.argv[1:] or sorted({path.stem for path in TEMPLATES.glob("*.json")} - PUBLISHED)
+    with temporary_server() as server:
+        shutil.copytree(INPUTS, server.base / "input", dirs_exist_ok=True)
+        object_info = server.get("/object_info")
+        for name in names:
+            files = server.files_of(workflow.to_prompt(workflow.load(TEMPLATES / f"{name}.json"), object_info))
+            pictures = [Image.open(path) for path in files if path.suffix == ".png"]
+            videos = [path for path in files if path.suffix == ".mp4"]
+            rows = pictures if len(pictures) > 1 else [*pictures, *map(frame, videos)]
+            save(stacked(rows), TEMPLATES / f"{name}.jpg")
+            print(f"{name}: {len(rows)} rows", flush=True)
+
+
+if __name__ == "__main__":
+    main()
