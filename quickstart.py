@@ -26,7 +26,6 @@ from pathlib import Path
 from tools.quickstart import workflow
 from tools.quickstart.environment import (
     FLOOR,
-    INPUTS,
     NEWEST,
     REPO,
     QuickstartError,
@@ -67,7 +66,6 @@ def main() -> int:
         own = own_comfyui() if arguments.serve else None
         models = ("--extra-model-paths-config", str(share_models(own, base))) if own else ()
         server = Server(python, comfyui(NEWEST, python), base, OUTPUT, port, (*device, *models))
-        shutil.copytree(INPUTS, base / "input", dirs_exist_ok=True)
         say(f"Starting ComfyUI {'on the CPU' if device else 'on the GPU'} ...")
         with server:
             if arguments.serve:

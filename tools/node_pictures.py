@@ -20,6 +20,7 @@ from playwright.sync_api import sync_playwright
 
 sys.path.append(str(Path(__file__).resolve().parent.parent))
 from tools.comfyui import temporary_server  # noqa: E402
+from tools.jpeg import jpeg  # noqa: E402
 from tools.locales import of_pack  # noqa: E402
 from tools.quickstart.environment import REPO  # noqa: E402
 from tools.quickstart.server import Server  # noqa: E402
@@ -27,7 +28,6 @@ from tools.quickstart.server import Server  # noqa: E402
 PICTURES = REPO / "web" / "docs" / "img"
 LARGEST = 25_000
 """Bytes of a picture."""
-QUALITIES = range(90, 40, -5)
 DEEPFLOYD = ("IF-I-M-v1.0", "IF-II-M-v1.0")
 """Folders under models/diffusers, there by name only: without any, their loader's widgets would be empty."""
 
@@ -64,16 +64,6 @@ def draw(page: Any, node_id: str) -> Image.Image:
     return Image.open(io.BytesIO(picture)).convert("RGB")
 
 
-def jpeg(picture: Image.Image) -> bytes:
-    """The picture in the best quality that LARGEST bytes hold."""
-    for quality in QUALITIES:
-        buffer = io.BytesIO()
-        picture.save(buffer, "JPEG", quality=quality, optimize=True)
-        if buffer.tell() <= LARGEST:
-            return buffer.getvalue()
-    raise ValueError(f"a picture of {picture.width} x {picture.height} pixels does not fit into {LARGEST} bytes")
-
-
 def draw_all(server: Server, wanted: list[str]) -> None:
     server.post("/settings", SETTINGS)
     with sync_playwright() as driver:
@@ -83,7 +73,7 @@ def draw_all(server: Server, wanted: list[str]) -> None:
         page.wait_for_function(READY, timeout=240_000)
         PICTURES.mkdir(exist_ok=True)
         for node_id in wanted or of_pack(server.get("/object_info")):
-            content = jpeg(draw(page, node_id))
+            content = jpeg(draw(page, node_id), LARGEST)
             (PICTURES / f"{node_id}.jpg").write_bytes(content)
             print(f"{node_id}.jpg: {len(content)} bytes")
         browser.close()

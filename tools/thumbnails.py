@@ -9,7 +9,6 @@ playhead video's first ten seconds. A minute or two a template on two CPU cores.
 
 from __future__ import annotations
 
-import shutil
 import sys
 from pathlib import Path
 
@@ -18,8 +17,9 @@ from PIL import Image
 
 sys.path.append(str(Path(__file__).resolve().parent.parent))
 from tools.comfyui import temporary_server  # noqa: E402
+from tools.jpeg import jpeg  # noqa: E402
 from tools.quickstart import workflow  # noqa: E402
-from tools.quickstart.environment import INPUTS, REPO  # noqa: E402
+from tools.quickstart.environment import REPO  # noqa: E402
 
 TEMPLATES = REPO / "workflows"
 PUBLISHED = {"images_that_sound", "images_that_sound_few_steps"}
@@ -27,7 +27,6 @@ PUBLISHED = {"images_that_sound", "images_that_sound_few_steps"}
 SIZE = (640, 400)
 LARGEST = 40_000
 """Bytes of a thumbnail."""
-QUALITIES = range(90, 40, -5)
 AT = 5.12
 """Seconds into a video at which its line stands within the part of the picture that is shown."""
 
@@ -54,25 +53,16 @@ def stacked(pictures: list[Image.Image]) -> Image.Image:
     return thumbnail
 
 
-def save(thumbnail: Image.Image, path: Path) -> None:
-    """As good as LARGEST allows."""
-    for quality in QUALITIES:
-        thumbnail.save(path, quality=quality, optimize=True)
-        if path.stat().st_size <= LARGEST:
-            return
-
-
 def main() -> None:
     names = sys.argv[1:] or sorted({path.stem for path in TEMPLATES.glob("*.json")} - PUBLISHED)
     with temporary_server() as server:
-        shutil.copytree(INPUTS, server.base / "input", dirs_exist_ok=True)
         object_info = server.get("/object_info")
         for name in names:
             files = server.files_of(workflow.to_prompt(workflow.load(TEMPLATES / f"{name}.json"), object_info))
             pictures = [Image.open(path) for path in files if path.suffix == ".png"]
             videos = [path for path in files if path.suffix == ".mp4"]
             rows = pictures if len(pictures) > 1 else [*pictures, *map(frame, videos)]
-            save(stacked(rows), TEMPLATES / f"{name}.jpg")
+            (TEMPLATES / f"{name}.jpg").write_bytes(jpeg(stacked(rows), LARGEST))
             print(f"{name}: {len(rows)} rows", flush=True)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import shutil
 import socket
 import struct
 import subprocess
@@ -16,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from .environment import QuickstartError, link_pack
+from .environment import INPUTS, QuickstartError, link_pack
 
 HOST = "127.0.0.1"
 START_LIMIT = 600.0
@@ -83,7 +84,7 @@ class Events:
 
 
 class Server:
-    """`with Server(...) as server:` a running ComfyUI with this pack in it, stopped at the end.
+    """`with Server(...) as server:` a running ComfyUI with this pack and what its templates load in it, stopped at the end.
 
     `base` holds its models, custom nodes, input and user folders, so that ComfyUI's own tree stays as it was; `output` is where its save
     nodes write; everything it says goes into `base/comfyui.log`.
@@ -103,8 +104,9 @@ class Server:
         ]  # fmt: skip
 
     def __enter__(self) -> Server:
-        for folder in (self.base / "user", self.base / "input", self.output):
+        for folder in (self.base / "user", self.output):
             folder.mkdir(parents=True, exist_ok=True)
+        shutil.copytree(INPUTS, self.base / "input", dirs_exist_ok=True)
         link_pack(self.base / "custom_nodes")
         self._log_file = self.log.open("wb")
         self._process = subprocess.Popen(self.command, stdout=self._log_file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
