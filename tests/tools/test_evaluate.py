@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tools.evaluate import curves, records, run, search, sheets, tables
+from tools.evaluate import curves, paired, records, run, search, sheets, tables
 from tools.evaluate.__main__ import main
 from tools.evaluate.folders import Folders
 from tools.evaluate.records import MAKING
@@ -199,6 +199,22 @@ def test_a_column_that_some_records_lack_is_left_out():
     old = {key: value for key, value in record(1).items() if key != "clip"}
     cells = tables.table({"joint": [record(0), old]})[-1].split(" | ")
     assert cells[3] == "-" and cells[4].startswith("29.5")
+
+
+def test_rows_are_compared_on_the_samples_that_both_have():
+    joint = [record(i, picture=True, sound=i < 6) for i in range(8)]
+    imprint = [record(i, picture=i < 4, sound=True, name="imprint", clip=17.0 + i) for i in range(2, 10)]
+    cells = paired.against([*joint, *imprint], "joint")[-1].split(" | ")
+    # shared: samples 2 to 7, of which imprint has both in 2 and 3, joint in 2 to 5
+    assert cells[0] == "| imprint" and cells[1] == "6"
+    assert cells[2] == "-3.0 (-3.0 to -3.0)"
+    assert [cell.partition(" ")[0] for cell in cells[5:8]] == ["-66.7", "33.3", "-33.3"]
+    assert cells[8] == "0, 2" and cells[9] == "-1.0, -1.2 |"
+
+
+def test_a_pair_s_other_seed_is_another_sample():
+    with pytest.raises(ValueError, match="no row shares samples with the row 'joint'"):
+        paired.against([record(3), record(3, name="imprint", seed=4)], "joint")
 
 
 def test_a_curve_needs_two_of_its_rows(tmp_path):

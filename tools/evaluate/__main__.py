@@ -3,6 +3,7 @@
     python -m tools.evaluate run table-1 --output results/embedded              # 210 samples a row, on two cores; goes on where it stopped
     python -m tools.evaluate run guidance vocoders --count 50 --output results/embedded
     python -m tools.evaluate tables results/embedded [more folders]             # Markdown, with 95 % intervals
+    python -m tools.evaluate tables results/embedded --against joint            # the same samples by two methods, compared
     python -m tools.evaluate curves results/embedded --output results/embedded/curves.svg
     python -m tools.evaluate sheets results/embedded --output results/embedded
     python -m tools.evaluate run candidates --seeds 16 --count 192 --output results/search
@@ -24,7 +25,7 @@ from dataclasses import fields
 from functools import partial
 from pathlib import Path
 
-from . import curves, records, search, sheets, tables
+from . import curves, paired, records, search, sheets, tables
 from .folders import Folders
 from .rows import EMBEDDED, PAPER, TABLES
 from .samples import LISTS
@@ -58,6 +59,7 @@ def main() -> None:
     command = _add_reader(commands, "tables", "Markdown tables of records")
     command.add_argument("--settings", action="store_true", help="a line for each setting of a row, not one a row")
     command.add_argument("--classes", action="store_true", help="also each class by itself")
+    command.add_argument("--against", metavar="ROW", help="instead: how the others differ from this row, sample by sample")
     command.set_defaults(do=_tables)
 
     command = _add_reader(commands, "curves", "picture against sound, as a picture (SVG)")
@@ -150,7 +152,8 @@ def _judge(args: argparse.Namespace) -> None:
 
 
 def _tables(args: argparse.Namespace) -> None:
-    print(tables.tables(records.gather(args.folders, args.mixed, args.settings), args.settings, args.classes))
+    found = records.gather(args.folders, args.mixed, args.settings)
+    print("\n".join(paired.against(found, args.against)) if args.against else tables.tables(found, args.settings, args.classes))
 
 
 def _curves(args: argparse.Namespace) -> None:
