@@ -1,6 +1,7 @@
 """The tables: balanced lists of prompts, rows that differ in one setting, records that are not mixed, honest intervals."""
 
 import json
+import re
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tools.evaluate import curves, paired, records, run, search, sheets, tables
+from tools.evaluate import chart, curves, paired, records, run, search, sheets, tables
 from tools.evaluate.__main__ import main
 from tools.evaluate.folders import Folders
 from tools.evaluate.records import MAKING
@@ -225,6 +226,17 @@ def test_a_curve_needs_two_of_its_rows(tmp_path):
         assert f">{text}</text>" in drawn
     with pytest.raises(ValueError, match="nothing to draw"):
         curves.curves(some[:3], "scores")
+
+
+def test_labels_of_a_chart_do_not_cover_one_another_and_a_shared_point_has_one():
+    def point(x: float, label: str) -> chart.Point:
+        return chart.Point(x, 1.0, (0.0, 10.0), (0.0, 2.0), label)
+
+    lines = {"a": [point(5.0, "joint"), point(5.1, "image-first")], "b": [point(5.0, "joint"), point(9.0, "0.8")]}
+    found = re.findall(r'<text x="([\d.]+)" y="([\d.]+)" text-anchor="(start|end)">(joint|image-first|0.8)<', chart.chart(lines, "x", "y"))
+    assert sorted(label for *_, label in found) == ["0.8", "image-first", "joint"]
+    (x1, y1, side1), (x2, y2, side2) = [(float(x), float(y), side) for x, y, side, label in found if label != "0.8"]
+    assert abs(y1 - y2) >= 13 or (x1 < x2 and side1 == "end" and side2 == "start")
 
 
 def test_sheets_show_the_first_pictures_of_each_row(tmp_path):

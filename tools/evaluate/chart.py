@@ -13,6 +13,10 @@ from itsound_core.scatter import Axis
 WIDTH, HEIGHT, MARGIN, LEGEND = 860, 560, 64, 220
 COLORS = ("#1f6fd0", "#d9730d", "#2a9d4a", "#b13a8f", "#7a5cd6", "#8a6d3b", "#c0392b", "#16868f")  # legible on white and on black
 INK, GRID = "#808080", "#80808040"
+LETTER, LINE = 7.5, 14
+"""Pixels that a letter is wide at most, and a line of text high."""
+BESIDE = [(side, rise) for rise in (-6, 16, -22, 32, -38, 48) for side in (1, -1)]
+"""Where a label may stand beside its point, the better first: to the right or left, and its base line so far below."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,7 @@ def chart(series: Mapping[str, Sequence[Point]], x_title: str, y_title: str) -> 
     drawn.append(_text((x_axis.start + x_axis.end) / 2, HEIGHT - 16, x_title, "middle"))
     drawn.append(f'<g transform="rotate(-90)">{_text(-(y_axis.start + y_axis.end) / 2, 18, y_title, "middle")}</g>')
     colors = iter(COLORS)
+    labels: list[tuple[float, float, str]] = []
     for number, (name, line) in enumerate(series.items()):
         color = next(colors) if len(line) > 1 else INK
         places = [(x_axis.place(point.x), y_axis.place(point.y)) for point in line]
@@ -55,11 +60,33 @@ def chart(series: Mapping[str, Sequence[Point]], x_title: str, y_title: str) -> 
         for point, (x, y) in zip(line, places, strict=True):
             drawn.append(_line(x_axis.place(point.x_interval[0]), y, x_axis.place(point.x_interval[1]), y, f"{color}80"))
             drawn.append(_line(x, y_axis.place(point.y_interval[0]), x, y_axis.place(point.y_interval[1]), f"{color}80"))
-            drawn += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{color}"/>', _text(x + 6, y - 6, point.label, "start")]
+            drawn.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{color}"/>')
+            labels.append((x, y, point.label))
         if len(line) > 1:
             top, left = 40 + 22 * number, WIDTH - LEGEND + 16
             drawn += [_line(left, top, left + 24, top, color, 3), _text(left + 32, top + 4, name, "start")]
-    return "\n".join([*drawn, "</svg>", ""])
+    return "\n".join([*drawn, *_labels(labels), "</svg>", ""])
+
+
+def _labels(labels: Sequence[tuple[float, float, str]]) -> list[str]:
+    """Each (x, y, label) once, at the first place beside its point where it covers nothing; at the best where there is none such."""
+    taken = [(x - 4, y - 4, x + 4, y + 4) for x, y, _ in labels]
+    drawn = []
+    for x, y, label in dict.fromkeys(labels):
+        if not label:
+            continue
+        width = LETTER * len(label)
+        places = [(x + 6 * side, y + rise, side) for side, rise in BESIDE]
+        boxes = [(min(at, at + side * width), base - LINE + 3, max(at, at + side * width), base + 3) for at, base, side in places]
+        best = next((i for i, box in enumerate(boxes) if not any(_overlap(box, other) for other in taken)), 0)
+        taken.append(boxes[best])
+        at, base, side = places[best]
+        drawn.append(_text(at, base, label, "start" if side > 0 else "end"))
+    return drawn
+
+
+def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
 def _values(values: list[float], intervals: list[tuple[float, float]]) -> torch.Tensor:
