@@ -10,16 +10,15 @@ ones, so that the pictures are the same wherever they are drawn.
 from __future__ import annotations
 
 import io
-import shutil
 import sys
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Page
 
 sys.path.append(str(Path(__file__).resolve().parent.parent))
 from tools.comfyui import temporary_server  # noqa: E402
+from tools.front_end import open_front_end  # noqa: E402
 from tools.jpeg import jpeg  # noqa: E402
 from tools.locales import of_pack  # noqa: E402
 from tools.quickstart.environment import REPO  # noqa: E402
@@ -31,9 +30,6 @@ LARGEST = 25_000
 DEEPFLOYD = ("IF-I-M-v1.0", "IF-II-M-v1.0")
 """Folders under models/diffusers, there by name only: without any, their loader's widgets would be empty."""
 
-SETTINGS = {"Comfy.TutorialCompleted": True, "Comfy.NodeBadge.NodeSourceBadgeMode": "None"}
-"""No list of templates over the canvas, as a first visit opens it, and no badge over the node."""
-READY = "window.app && window.app.graph && window.app.extensionManager && document.querySelector('canvas')"
 PLACE = """async ([type, left, top]) => {
   const {app, LiteGraph} = window;
   for (const old of [...app.graph.nodes]) app.graph.remove(old);  // clear() would number anew: the new node would take the old one's values
@@ -56,7 +52,7 @@ LEFT, TOP, MARGIN = 500, 150, 8
 """Where on the page the node is drawn, clear of the menus, and what is left around it."""
 
 
-def draw(page: Any, node_id: str) -> Image.Image:
+def draw(page: Page, node_id: str) -> Image.Image:
     """Screenshot of a node with its default values."""
     size = page.evaluate(PLACE, [node_id, LEFT, TOP])
     sides = {side: pixels + 2 * MARGIN for side, pixels in size.items()}
@@ -65,18 +61,12 @@ def draw(page: Any, node_id: str) -> Image.Image:
 
 
 def draw_all(server: Server, wanted: list[str]) -> None:
-    server.post("/settings", SETTINGS)
-    with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1400, "height": 1200}, locale="en-US")
-        page.goto(server.url, wait_until="domcontentloaded")
-        page.wait_for_function(READY, timeout=240_000)
+    with open_front_end(server, 1400, 1200) as page:
         PICTURES.mkdir(exist_ok=True)
         for node_id in wanted or of_pack(server.get("/object_info")):
             content = jpeg(draw(page, node_id), LARGEST)
             (PICTURES / f"{node_id}.jpg").write_bytes(content)
             print(f"{node_id}.jpg: {len(content)} bytes")
-        browser.close()
 
 
 def main() -> None:
