@@ -189,6 +189,20 @@ def test_progress_from_wrong_to_right():
     assert 0.3 < low < 0.45 and 0.55 < high < 0.7
 
 
+def test_a_score_that_knows_the_verdict_has_the_whole_area_and_one_that_does_not_half():
+    right = np.arange(40) % 2
+    noise = np.random.default_rng(0).normal(size=(300, 40))
+    assert tables.area_under_curve(np.stack([right + 0.1, right], axis=-1)[None]) == 1
+    assert tables.area_under_curve(np.stack([-right, right], axis=-1)[None]) == 0
+    assert tables.area_under_curve(np.stack([right, np.ones(40)], axis=-1)[None]) == 0.5
+    assert abs(tables.area_under_curve(np.stack([noise, np.broadcast_to(right, noise.shape)], axis=-1)).mean() - 0.5) < 0.02
+
+
+def test_agreement_needs_some_of_either_verdict():
+    told = [record(i, picture=i >= 10, sound=i < 2) for i in range(20)]  # CLIP grows with the index
+    assert tables.agreement({"joint": told}) == ["- joint: CLIP tells recognised pictures from others at 1.00 (1.00 to 1.00)"]
+
+
 def test_both_is_not_the_product_of_the_means():
     """A mixture of pure pictures and pure sounds: half recognised in each, none in both."""
     cells = tables.table({"joint": [record(i, i % 2 == 0, i % 2 == 1) for i in range(100)]})[-1].split(" | ")

@@ -13,9 +13,10 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
+from scipy.stats import rankdata
 
 from ..embedded import judge
-from ..intervals import mean, percent
+from ..intervals import bootstrap, mean, percent
 from .records import Record
 from .rows import TABLES, Row
 
@@ -26,6 +27,8 @@ QUESTIONS: dict[str, Callable[[Record], bool]] = {
 }
 SCORES = {"clip": "CLIP", "clap": "CLAP", "cycle_db": "cycle, dB"}
 ALONE = {"picture": ("audio", "image"), "sound": ("image", "audio")}  # the wrong single modality, and the right one
+FEWEST = 5
+"""Samples that are recognised, and that are not, for a figure of what tells them apart."""
 JUDGES = Path(judge.__file__).with_name("judges.json")
 PAPER = {
     "image": (34.5, 2.2),
@@ -64,6 +67,7 @@ def tables(records: list[Record], by_settings: bool = False, classes: bool = Fal
         if names and (names != ["joint"] or name == "table-1"):
             lines += [f"**{name}**", "", *table({row: groups[row] for row in names}), ""]
     lines += from_wrong_to_right(groups)
+    lines += agreement(groups)
     if answered(records, "picture"):
         lines += ceilings(json.loads(JUDGES.read_text()))
         lines += by_class(groups) if classes else []
@@ -111,6 +115,31 @@ def progress(wrong: np.ndarray, right: np.ndarray, joint: np.ndarray, draws: int
     share, *drawn = (means[2] - means[0]) / np.maximum(means[1] - means[0], 1e-9)
     low, high = np.quantile(drawn, (0.025, 0.975))
     return float(share), float(low), float(high)
+
+
+def agreement(groups: Groups) -> list[str]:
+    """How well a score tells the samples that a judge recognises: the chance that one of them has more than one of the others (AUC)."""
+    lines = []
+    for name, group in groups.items():
+        for score, question in (("clip", "picture"), ("clap", "sound")):
+            if not (answered(group, score) and answered(group, question)):
+                continue
+            pairs = np.array([(record[score], QUESTIONS[question](record)) for record in group], float)
+            if FEWEST <= pairs[:, 1].sum() <= len(pairs) - FEWEST:
+                low, high = bootstrap(area_under_curve, pairs)
+                chance = float(area_under_curve(pairs[None])[0])
+                lines.append(
+                    f"- {name}: {SCORES[score]} tells recognised {question}s from others at {chance:.2f} ({low:.2f} to {high:.2f})"
+                )
+    return lines
+
+
+def area_under_curve(pairs: np.ndarray) -> np.ndarray:
+    """(N,) areas under the receiver operating characteristic, of (N, samples, [score, 0 or 1]); 0.5 where all are alike."""
+    places, right = rankdata(pairs[..., 0], axis=-1), pairs[..., 1]
+    count, others = right.sum(axis=-1), (1 - right).sum(axis=-1)
+    above = (places * right).sum(axis=-1) - count * (count + 1) / 2
+    return np.where(count * others > 0, above / np.maximum(count * others, 1), 0.5)
 
 
 def by_class(groups: Groups) -> list[str]:
