@@ -324,8 +324,9 @@ def test_a_rung_looks_at_no_scores_from_after_it():
 def test_the_report_names_price_and_loss_of_each_way():
     lines = search.report(candidates(told=1.0), keepers=2).splitlines()
     third = next(line for line in lines if line.startswith("| search among 16, 5.3"))
-    assert third.endswith("| 0 (0 to 0) |")
-    assert next(line for line in lines if line.startswith("| unpicked")).count("-") > 0
+    assert third.endswith("| 1.5 (1.5 to 1.5) | 0 (0 to 0) |")
+    unpicked = next(line for line in lines if line.startswith("| unpicked"))
+    assert unpicked.count("-") > 0 and " 8.5 (8.5 to 8.5) |" in unpicked
     assert "<svg" in search.curve(candidates(told=0.5))
 
 

@@ -23,7 +23,7 @@ from .records import Record
 from .rows import Row
 from .tables import QUESTIONS, answered
 
-QUALITIES = (*QUESTIONS, "clip", "clap")
+QUALITIES = (*QUESTIONS, "clip", "clap", "place")
 SHARES = (1 / 2, 1 / 3, 1 / 4)
 """Budgets that are tried, in shares of sampling all candidates."""
 
@@ -48,8 +48,11 @@ class Candidates:
         self.steps = [*map(int, records[0]["foreseen"]), self.row.steps]
         self.scores = np.array([[[*r["foreseen"].values(), (r["clip"], r["clap"])] for r in group] for group in pairs.values()])
         """(P, N, steps, 2): picture and sound."""
-        self.quality = np.array([[_qualities(record) for record in group] for group in pairs.values()])
-        """(P, N, QUALITIES)."""
+        told = np.array([[_qualities(record) for record in group] for group in pairs.values()])
+        everyone = np.arange(self.count)
+        places = [1 + self.order(pair, self.row.steps, everyone).argsort() for pair in range(len(pairs))]
+        self.quality = np.concatenate([told, np.array(places)[..., None]], axis=2)
+        """(P, N, QUALITIES). "place": among all of a pair by the scores at the end, 1 for the best."""
 
     def order(self, pair: int, step: int, among: np.ndarray) -> np.ndarray:
         """Candidates of a pair, best first by the latest scores at or before a step."""
@@ -110,14 +113,15 @@ def report(candidates: Candidates, keepers: int) -> str:
     ways["unpicked"] = float(keepers), candidates.quality.mean(axis=1)
 
     of_all = ways[next(iter(ways))][1]
+    titles = [*(f"{question}, %" for question in QUESTIONS), "CLIP", "CLAP", f"place among {count}"]
     lines = [
         f"{keepers} kept of {count} candidates, {pairs} prompt pairs, {candidates.row}; 95 % bootstrap over pairs.",
         "",
-        f"| way | UNet evaluations, in samples | {' | '.join(_titles())} | both, less that of all {count} |",
+        f"| way | UNet evaluations, in samples | {' | '.join(titles)} | both, less that of all {count} |",
         "|---|---|" + "---|" * (len(QUALITIES) + 1),
     ]
     for name, (price, quality) in ways.items():
-        cells = [_interval(quality[:, i]) for i in range(len(QUALITIES))]
+        cells = [_interval(quality[:, i], digits=int(asked == "place")) for i, asked in enumerate(QUALITIES)]
         apart = quality[:, QUALITIES.index("both")] - of_all[:, QUALITIES.index("both")]
         lines.append(f"| {name} | {price:.1f} | {' | '.join(cells)} | {_interval(apart)} |")
     correlation = candidates.correlation()
@@ -138,10 +142,6 @@ def curve(candidates: Candidates) -> str:
             interval = bootstrap(_over_pairs, known) if len(known) > 1 else (known.mean(), known.mean())
             series[name].append(Point(step, known.mean(), (step, step), interval))
     return chart(series, f"steps done, of {candidates.row.steps}", "rank correlation with the end")
-
-
-def _titles() -> list[str]:
-    return [*(f"{question}, %" for question in QUESTIONS), "CLIP", "CLAP"]
 
 
 def _searched(candidates: Candidates, searched: Plan) -> np.ndarray:
