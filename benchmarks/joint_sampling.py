@@ -42,7 +42,7 @@ from torch.utils.flop_counter import FlopCounterMode
 REPO = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPO))
 from itsound_core.composition import Expert, compose  # noqa: E402
-from itsound_core.sampling import ddim, guided  # noqa: E402
+from itsound_core.sampling import STABLE_DIFFUSION, ddim, guided  # noqa: E402
 from tools.comfyui import import_comfyui, load_pack  # noqa: E402
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -50,6 +50,8 @@ SIDES = ("image", "audio")
 WIDTHS = {"small": (96, 160, 320, 320), "full": (320, 640, 1280, 1280)}
 CONTEXT = {"small": 256, "full": 768}
 T_IMAGE, GUIDANCE, AUDIO_WEIGHT = 0.9, 10.0, 0.5
+START = T_IMAGE * 1000
+"""Timestep from which on the image model takes part."""
 LATENT = (4, 32, 128)
 TOKENS = 77
 
@@ -108,10 +110,9 @@ def plain_loop(unets: list[nn.Module], prompts: dict[str, tuple[Tensor, Tensor]]
     def sample(latents: Tensor) -> Tensor:
         scheduler.set_timesteps(steps, device=DEVICE)
         texts = [torch.cat([null.expand(len(latents), -1, -1), prompt.expand(len(latents), -1, -1)]) for prompt, null in prompts.values()]
-        warm_start = steps - round(T_IMAGE * steps)
-        for i, timestep in enumerate(scheduler.timesteps):
+        for timestep in scheduler.timesteps:
             noises = []
-            for side in SIDES if i >= warm_start else SIDES[1:]:
+            for side in SIDES if timestep <= START else SIDES[1:]:
                 inputs = scheduler.scale_model_input(torch.cat([latents] * 2), timestep)
                 null, text = unets[SIDES.index(side)](inputs, timestep, texts[SIDES.index(side)]).sample.chunk(2)
                 noises.append(null + GUIDANCE * (text - null))
@@ -124,7 +125,7 @@ def plain_loop(unets: list[nn.Module], prompts: dict[str, tuple[Tensor, Tensor]]
 
 def core(unets: list[nn.Module], prompts: dict[str, tuple[Tensor, Tensor]], steps: int) -> Sampler:
     image, audio = (guided(unet, *prompts[side], GUIDANCE) for unet, side in zip(unets, SIDES, strict=True))
-    experts = [Expert(image, 1 - AUDIO_WEIGHT, T_IMAGE * 1000), Expert(audio, AUDIO_WEIGHT)]
+    experts = [Expert(image, 1 - AUDIO_WEIGHT, START), Expert(audio, AUDIO_WEIGHT)]
     return lambda latents: ddim(partial(compose, experts), latents, steps)
 
 
@@ -342,9 +343,9 @@ def main() -> None:
             add("guider", guider(models, prompts, args.steps, node), comfyui_unets)
 
         rate = matrix_rate(dtype)
-        warm_start = args.steps - round(T_IMAGE * args.steps)
         image, audio = (forward_flops(unet, width, dtype) for unet in unets)
-        flops = 2 * (audio * args.steps + image * (args.steps - warm_start))
+        joint_steps = sum(timestep <= START for timestep in STABLE_DIFFUSION.timesteps(args.steps))
+        flops = 2 * (audio * args.steps + image * joint_steps)
         floor = flops / rate
         device = torch.cuda.get_device_name() if DEVICE.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
         print(f"{args.size}, {args.dtype}, {device}, torch {torch.__version__}, {args.steps} steps, {args.repeats} rounds")
