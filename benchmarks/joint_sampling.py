@@ -7,9 +7,8 @@
 
 Without COMFYUI_PATH the guider is left out. With --compile, core and guider run a second time through torch.compile (as ComfyUI's
 TorchCompileModel does it), with --channels-last in that memory format, weights brought into it and back within its time; the plain loop
-never does. It runs on the GPU if there is one. A sample has 10.24 s, classifier-free guidance
-on both sides and t_image 0.9. Ratios are those of one round each (the plain loop's time over the other's), as median and range over the
-rounds.
+never does. It runs on the GPU if there is one. A sample has 10.24 s, classifier-free guidance on both sides and t_image 0.9. Ratios are
+those of one round each (the plain loop's time over the other's), as median and range over the rounds.
 
 "outside" is the share of the time in which no UNet was running: samplers, guidance and bookkeeping. Peak memory is what sampling took
 beyond what was in use before, which is mainly weights (on a CPU the process's resident memory, on Linux only). The floor is the arithmetic

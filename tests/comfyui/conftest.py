@@ -16,7 +16,6 @@ from tools.quickstart.server import Server
 
 REPO = Path(__file__).resolve().parent.parent.parent
 CHROMIUM = shutil.which("chromium")
-READY = "window.app && window.app.graph && window.app.extensionManager && document.querySelector('canvas')"
 LIMIT_MS = 240_000
 
 
@@ -51,6 +50,7 @@ def browser() -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def open_at(browser: Any) -> Callable[..., Any]:
     """Opens an address in a page, after running a script in it, and waits for ComfyUI's front end."""
+    from tools.front_end import READY  # here, because it needs playwright, which `browser` asks for
 
     def open_comfyui(url: str, script: str = "") -> Any:
         page = browser.new_page(viewport={"width": 1900, "height": 1000})

@@ -49,9 +49,7 @@ class Candidates:
         self.scores = np.array([[[*r["foreseen"].values(), (r["clip"], r["clap"])] for r in group] for group in pairs.values()])
         """(P, N, steps, 2): picture and sound."""
         told = np.array([[_qualities(record) for record in group] for group in pairs.values()])
-        everyone = np.arange(self.count)
-        places = [1 + self.order(pair, self.row.steps, everyone).argsort() for pair in range(len(pairs))]
-        self.quality = np.concatenate([told, np.array(places)[..., None]], axis=2)
+        self.quality = np.concatenate([told, self.places(self.row.steps)[..., None]], axis=2)
         """(P, N, QUALITIES). "place": among all of a pair by the scores at the end, 1 for the best."""
 
     def order(self, pair: int, step: int, among: np.ndarray) -> np.ndarray:
@@ -59,6 +57,11 @@ class Candidates:
         at = max(i for i, seen in enumerate(self.steps) if seen <= step)
         picture, sound = torch.from_numpy(self.scores[pair, among, at]).unbind(dim=1)
         return among[top_shares(picture, sound)]
+
+    def places(self, step: int) -> np.ndarray:
+        """(P, N): each candidate's place among all of its pair at a step, 1 for the best."""
+        everyone = np.arange(self.count)
+        return np.array([1 + self.order(pair, step, everyone).argsort() for pair in range(len(self.scores))])
 
     def search(self, keepers: int, budget: float) -> Plan:
         return plan(self.count, keepers, self.row.steps, budget, earliest=self.steps[0])
@@ -82,9 +85,8 @@ class Candidates:
 
     def correlation(self) -> dict[str, np.ndarray]:
         """Spearman's rank correlation of the scores at each step with those at the end, (P, steps), not a number where scores are equal."""
-        everyone = np.arange(self.count)
-        places = np.array([[self.order(pair, step, everyone).argsort() for step in self.steps] for pair in range(len(self.scores))])
-        ranked = {"picture score": self.scores[..., 0], "sound score": self.scores[..., 1], "place in both": places.transpose(0, 2, 1)}
+        places = np.stack([self.places(step) for step in self.steps], axis=-1)
+        ranked = {"picture score": self.scores[..., 0], "sound score": self.scores[..., 1], "place in both": places}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConstantInputWarning)
             return {
