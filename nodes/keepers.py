@@ -1,4 +1,4 @@
-"""The search for good seeds: many are begun, the promising go on, the best are kept."""
+"""The search for good seeds: many are drafted, the promising are sampled in full, the best are kept."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import logging
 from dataclasses import dataclass, field
 
 import comfy.model_management
-import comfy.model_sampling
 import comfy.sample
 import comfy.samplers
 import comfy.sd
@@ -16,7 +15,7 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..itsound_core.contact_sheet import contact_sheet
-from ..itsound_core.halving import Plan, plan
+from ..itsound_core.drafts import Plan, draft_places, plan
 from ..itsound_core.ranking import top_shares
 from ..itsound_core.scoring import Scores
 from ..itsound_core.spectrogram import AUFFUSION
@@ -29,8 +28,10 @@ from .scoring import Scorer, prompts_for, score
 NODE = "KeeperSearch"
 LARGEST_BATCH = 16
 """Beyond it a GPU gains next to nothing, and progress and cancelling would come in large steps."""
-MEMORYLESS = {"euler", "ddim", "heun", "dpm_2"}
-"""Samplers that go on from a noisy latent as if they had never stopped: no history of steps, no noise of their own."""
+DRAFT_SAMPLER = "dpmpp_2m"
+NOISELESS = {"ddim", "deis", "dpm_2", "dpmpp_2m", "euler", "gradient_estimation", "heun", "heunpp2", "ipndm", "ipndm_v", "lms"}
+NOISELESS |= {"uni_pc", "uni_pc_bh2"}
+"""Samplers of which a batch is as many single samples: no noise of their own, no steps that depend on the batch."""
 QUICK_ITERATIONS = 16
 """Of Griffin-Lim, for a sound that is only scored."""
 
@@ -46,10 +47,10 @@ class KeeperSearch(io.ComfyNode):
             node_id=NODE,
             display_name="Keeper Search",
             category="Images that Sound/scoring",
-            description="Finds the best of many seeds without sampling them all to the end: after some steps picture and sound are "
-            "foreseen and scored, and only the promising seeds go on. The seeds that it names give the same results in Multimodal "
-            "KSampler.",
-            search_aliases=["best of n", "seed search", "successive halving", "keep best", "images that sound"],
+            description="Finds the best of many seeds without sampling them all in full: each is drafted in a few steps, picture and sound "
+            "of the drafts are scored, and only the most promising are sampled. The seeds that it names give the same results in "
+            "Multimodal KSampler.",
+            search_aliases=["best of n", "seed search", "drafts", "keep best", "images that sound"],
             inputs=[
                 io.Guider.Input("guider", tooltip="From MultimodalGuider or AddExpert."),
                 io.Vae.Input("vae", tooltip="The models' VAE, to see what comes out."),
@@ -65,7 +66,7 @@ class KeeperSearch(io.ComfyNode):
                     control_after_generate=True,
                     tooltip="Seed of the first candidate; the next ones have the seeds after it.",
                 ),
-                io.Int.Input("candidates", default=64, min=1, max=4096, tooltip="How many seeds are begun."),
+                io.Int.Input("candidates", default=64, min=1, max=4096, tooltip="How many seeds are drafted."),
                 io.Int.Input("keepers", default=4, min=1, max=4096, tooltip="How many are kept."),
                 io.Float.Input(
                     "budget",
@@ -74,15 +75,15 @@ class KeeperSearch(io.ComfyNode):
                     max=4096.0,
                     step=0.5,
                     tooltip="What the search may cost, in full samples. A third of the candidates is a good start; as many as candidates "
-                    "samples all of them to the end.",
+                    "samples all of them in full.",
                 ),
                 io.Int.Input("steps", default=100, min=1, max=10000, tooltip="Denoising steps of a full sample. 100 in the paper."),
                 io.Combo.Input(
                     "sampler_name",
                     options=comfy.samplers.KSampler.SAMPLERS,
                     default="ddim",
-                    tooltip=f"Sampler. {', '.join(sorted(MEMORYLESS))} go on where they were stopped; with others the keepers are sampled "
-                    "once more from the start.",
+                    tooltip=f"Sampler of the full samples; drafts are made by {DRAFT_SAMPLER}. They tell less of samplers that add noise "
+                    "of their own (ancestral, sde).",
                 ),
                 io.Combo.Input(
                     "scheduler", options=comfy.samplers.KSampler.SCHEDULERS, default="ddim_uniform", tooltip="Spacing of the noise levels."
@@ -132,24 +133,18 @@ class KeeperSearch(io.ComfyNode):
         (seen,), (heard,) = prompts_for(image_prompt, 1, NODE, "image_prompt"), prompts_for(audio_prompt, 1, NODE, "audio_prompt")
         model = guider.model_patcher
         canvas = comfy.sample.fix_empty_latent_channels(model, latent_image["samples"], latent_image.get("downscale_ratio_spacial"))
-        _check(guider, canvas, latent_image)
+        _check(canvas)
         sigmas = comfy.samplers.KSampler(model, steps, model.load_device, sampler_name, scheduler, 1.0).sigmas
         try:
-            searched = plan(
-                candidates,
-                keepers,
-                len(sigmas) - 1,
-                budget,
-                earliest=_first_telling_step(guider, sigmas),
-                rerun=sampler_name not in MEMORYLESS,
-            )
+            planned = plan(candidates, keepers, len(sigmas) - 1, budget, earliest=_fewest_steps(guider, sigmas))
         except ValueError as error:
             raise ValueError(f"{NODE}: {error}") from None
-        search = Search(guider, vae, scorer, vocoder, seen, heard, canvas, seed, sigmas, sampler_name, batch_size, searched)
+        mask = latent_image.get("noise_mask")
+        search = Search(guider, vae, scorer, vocoder, seen, heard, canvas, mask, seed, sigmas, sampler_name, batch_size, planned, keepers)
         kept = search.run()
         pictures, waveforms = (torch.stack([getattr(one, name) for one in kept]) for name in ("picture", "waveform"))
         return io.NodeOutput(
-            {"samples": torch.cat([one.denoised for one in kept])},
+            {"samples": torch.cat([one.latent for one in kept])},
             pictures[..., None].expand(-1, -1, -1, 3),
             sound(waveforms),
             scores_of(kept, seen, heard),
@@ -159,36 +154,20 @@ class KeeperSearch(io.ComfyNode):
 
 @dataclass
 class Candidate:
-    """One seed, as far as it has come."""
+    """One seed, and what is known of it: its draft, and once that was sampled, its full sample."""
 
     seed: int
-    step: int = 0
-    noisy: Tensor | None = None
-    """The sampler's own latents (1, C, H, W) after `step` steps."""
-    denoised: Tensor = field(default_factory=lambda: torch.empty(0))
-    """What they are foreseen to become, as a LATENT's samples; at the last step what they became."""
+    latent: Tensor = field(default_factory=lambda: torch.empty(0))
+    """(1, C, H, W), as a LATENT's samples."""
     picture: Tensor = field(default_factory=lambda: torch.empty(0))
     waveform: Tensor = field(default_factory=lambda: torch.empty(0))
     picture_score: float = 0.0
     sound_score: float = 0.0
 
 
-class Continuation(comfy.samplers.Sampler):
-    """A sampler that goes on from noisy latents in the middle of its schedule, and keeps those it ends with."""
-
-    def __init__(self, sampler: comfy.samplers.Sampler, noisy: Tensor | None) -> None:
-        self.sampler, self.noisy = sampler, noisy
-
-    def sample(self, model_wrap, sigmas, extra_args, callback, noise, latent_image=None, denoise_mask=None, disable_pbar=False):
-        if self.noisy is not None:
-            noise, latent_image = torch.zeros_like(noise), self.noisy.to(noise)
-        self.noisy = self.sampler.sample(model_wrap, sigmas, extra_args, callback, noise, latent_image, denoise_mask, disable_pbar)
-        return self.noisy
-
-
 @dataclass
 class Search:
-    """Successive halving over seeds."""
+    """Drafts of all candidates, then full samples of the best."""
 
     guider: comfy.samplers.CFGGuider
     vae: comfy.sd.VAE
@@ -197,11 +176,13 @@ class Search:
     image_prompt: str
     audio_prompt: str
     canvas: Tensor
+    mask: Tensor | None
     seed: int
     sigmas: Tensor
     sampler_name: str
     batch_size: int
     plan: Plan
+    keepers: int
     done: int = 0
     """Steps of single samples that were taken."""
 
@@ -210,37 +191,40 @@ class Search:
         self.everyone = [Candidate(self.seed + i) for i in range(self.plan.candidates)]
 
     def run(self) -> list[Candidate]:
-        """The keepers, best first. Cancelled after some are finished, those; before, the interrupt goes on."""
-        alive = self.everyone
-        for rung in self.plan.rungs:
-            for batch in self._batches(alive):
-                self._advance(batch, rung.step)
+        """The keepers, best first. Cancelled after some are sampled in full, the best of those; before, the interrupt goes on."""
+        finalists = self.everyone
+        if self.plan.draft_steps:
+            sigmas = self.sigmas[draft_places(self.plan.steps, self.plan.draft_steps)]
+            for batch in self._batches(self.everyone):
+                self._sample(batch, DRAFT_SAMPLER, sigmas)
                 self._judge(batch, QUICK_ITERATIONS)
-                self._show(alive)
-            alive = [alive[i] for i in _order(alive)[: rung.keep]]
-            self._show(alive)
-        kept = self._finish(alive)
+                self._show(self.everyone)
+            finalists = [self.everyone[i] for i in _order(self.everyone)[: self.plan.finalists]]
+            self._show(finalists)
+        finished = self._finish(finalists)
+        kept = [finished[i] for i in _order(finished)[: self.keepers]]
+        self._show(kept)
         logger.info("%s: kept %d of %d, for the steps of %.1f samples.", NODE, len(kept), self.plan.candidates, self.done / self.plan.steps)
         return kept
 
-    def _finish(self, alive: list[Candidate]) -> list[Candidate]:
+    def _finish(self, finalists: list[Candidate]) -> list[Candidate]:
         finished: list[Candidate] = []
         try:
             # alone, a sampler with noise of its own draws what it would for this seed
-            for batch in [[Candidate(one.seed)] for one in alive] if self.plan.rerun else self._batches(alive):
-                self._advance(batch, self.plan.steps)
+            for batch in self._batches(finalists) if self.sampler_name in NOISELESS else [[one] for one in finalists]:
+                self._sample(batch, self.sampler_name, self.sigmas)
                 self._judge(batch)
                 finished += batch
                 self._show(finished)
         except comfy.model_management.InterruptProcessingException:
             if not finished:
                 raise
-            logger.warning("%s: cancelled; %d of %d keepers were finished and are kept.", NODE, len(finished), len(alive))
-        return [finished[i] for i in _order(finished)]
+            logger.warning("%s: cancelled; %d of %d full samples were finished, the best are kept.", NODE, len(finished), len(finalists))
+        return finished
 
-    def _batches(self, alive: list[Candidate]) -> list[list[Candidate]]:
-        size = self.batch_size or self._fitting(len(alive))
-        return [alive[i : i + size] for i in range(0, len(alive), size)]
+    def _batches(self, candidates: list[Candidate]) -> list[list[Candidate]]:
+        size = self.batch_size or self._fitting(len(candidates))
+        return [candidates[i : i + size] for i in range(0, len(candidates), size)]
 
     def _fitting(self, count: int) -> int:
         size, patcher = min(count, LARGEST_BATCH), self.guider.model_patcher
@@ -249,34 +233,27 @@ class Search:
             size //= 2
         return size
 
-    def _advance(self, batch: list[Candidate], step: int) -> None:
-        """Bring candidates that are equally far to `step` steps."""
-        first = batch[0].step
-        if first == step:
-            return
-        canvas = self.canvas.expand(len(batch), -1, -1, -1)
-        noise = torch.cat([comfy.sample.prepare_noise(self.canvas, one.seed) for one in batch])
-        noisy = None if first == 0 else torch.cat([one.noisy for one in batch if one.noisy is not None])
-        sampler = Continuation(comfy.samplers.sampler_object(self.sampler_name), noisy)
-        foreseen: list[Tensor] = []
-
+    def _sample(self, batch: list[Candidate], sampler_name: str, sigmas: Tensor) -> None:
         def callback(i: int, denoised: Tensor, x: Tensor, total: int) -> None:
             comfy.model_management.throw_exception_if_processing_interrupted()
-            foreseen[:] = [denoised]
             self.done += len(batch)
             self.progress.update_absolute(self.done)
 
-        sigmas = self.sigmas[first : step + 1]
-        samples = self.guider.sample(noise, canvas, sampler, sigmas, callback=callback, disable_pbar=True, seed=batch[0].seed)
-        if step < self.plan.steps:
-            samples = self.guider.model_patcher.model.process_latent_out(foreseen[0].float())
-        assert sampler.noisy is not None
-        for one, noisy, denoised in zip(batch, sampler.noisy.split(1), samples.split(1), strict=True):
-            one.step, one.noisy = step, noisy.cpu()
-            one.denoised = denoised.to(comfy.model_management.intermediate_device())
+        samples = self.guider.sample(
+            torch.cat([comfy.sample.prepare_noise(self.canvas, one.seed) for one in batch]),
+            self.canvas.expand(len(batch), -1, -1, -1),
+            comfy.samplers.sampler_object(sampler_name),
+            sigmas,
+            denoise_mask=self.mask,
+            callback=callback,
+            disable_pbar=True,
+            seed=batch[0].seed,
+        )
+        for one, latent in zip(batch, samples.split(1), strict=True):
+            one.latent = latent.to(comfy.model_management.intermediate_device())
 
     def _judge(self, batch: list[Candidate], iterations: int | None = None) -> None:
-        pictures = checks.picture(self.vae.decode(torch.cat([one.denoised for one in batch])), NODE, "vae")
+        pictures = checks.picture(self.vae.decode(torch.cat([one.latent for one in batch])), NODE, "vae")
         waveforms = play(pictures, self.vocoder) if iterations is None else play(pictures, self.vocoder, iterations)
         prompts = (self.image_prompt,) * len(batch), (self.audio_prompt,) * len(batch)
         scores = score(self.scorer, pictures, waveforms, AUFFUSION.sample_rate, *prompts)
@@ -284,10 +261,10 @@ class Search:
             one.picture, one.waveform = pictures[i].cpu(), waveforms[i]
             one.picture_score, one.sound_score = float(scores.picture[i]), float(scores.sound[i])
 
-    def _show(self, alive: list[Candidate]) -> None:
-        """Preview of all that was seen so far, those that are out dimmed."""
+    def _show(self, bright: list[Candidate]) -> None:
+        """Preview of all that was seen so far, the others dimmed."""
         seen = [one for one in self.everyone if len(one.picture)]
-        seeds = {one.seed for one in alive}
+        seeds = {one.seed for one in bright}
         captions = [f"{one.seed}: {one.picture_score:.0f} / {one.sound_score:.0f}" for one in seen]
         sheet = contact_sheet(torch.stack([one.picture for one in seen]), captions, [one.seed in seeds for one in seen])
         self.progress.update_absolute(self.done, preview=("JPEG", sheet.convert("RGB"), max(sheet.size)))
@@ -302,19 +279,16 @@ def _order(found: list[Candidate]) -> list[int]:
     return top_shares(*(torch.tensor([getattr(one, name) for one in found]) for name in ("picture_score", "sound_score")))
 
 
-def _first_telling_step(guider: comfy.samplers.CFGGuider, sigmas: Tensor) -> int:
-    """Steps after which every expert has had its say at least once."""
+def _fewest_steps(guider: comfy.samplers.CFGGuider, sigmas: Tensor) -> int:
+    """Of a draft, for every expert that has a say in the full sample to have one in it."""
     if not isinstance(guider, JointGuider):
         return 1
-    late = [expert.start for expert in guider.experts if expert.weight > 0]
-    return 1 + sum(float(sigma) > min(late) for sigma in sigmas[:-1])
+    steps = len(sigmas) - 1
+    latest = min(expert.start for expert in guider.experts if expert.votes(float(sigmas[-2])))
+    return next(fewest for fewest in range(1, steps + 1) if sigmas[draft_places(steps, fewest)[-2]] <= latest)
 
 
-def _check(guider: comfy.samplers.CFGGuider, canvas: Tensor, latent_image: dict) -> None:
-    if not isinstance(guider.model_patcher.get_model_object("model_sampling"), comfy.model_sampling.EPS):
-        raise ValueError(f"{NODE}: the guider's model works by flow matching, which cannot be stopped and resumed here. Use KeepBest.")
-    if latent_image.get("noise_mask") is not None:
-        raise ValueError(f"{NODE}: latent_image has a mask, which a search cannot follow. Sample a batch with it, and use KeepBest.")
+def _check(canvas: Tensor) -> None:
     if len(canvas) != 1:
         raise ValueError(f"{NODE}: latent_image is a batch of {len(canvas)}; give one canvas, and say in candidates how many to try.")
     height = canvas.shape[-2] * PIXELS_PER_LATENT

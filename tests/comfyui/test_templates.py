@@ -41,7 +41,7 @@ def prompt_of(template: Path, object_info: dict[str, Any], steps: int | None = N
         if steps and node["inputs"].get("seconds", 0) > LONG:
             node["inputs"]["seconds"] = LONG
         if steps and "candidates" in node["inputs"]:
-            node["inputs"] |= {"candidates": 3, "budget": 2.5}
+            node["inputs"] |= {"candidates": 5, "budget": 4.5}
         if steps and "warm_start" in node["inputs"]:
             node["inputs"] |= {"iterations": steps, "warm_start": 1}
         if steps and "start_step" in node["inputs"]:

@@ -10,9 +10,10 @@ import torch
 pytest.importorskip("comfy.samplers", reason="COMFYUI_PATH does not name a ComfyUI folder")
 
 import comfy.model_management  # noqa: E402
+import comfy.samplers  # noqa: E402
 import comfy.utils  # noqa: E402
 
-STEPS, SEED = 5, 7
+STEPS, SEED = 8, 7
 PROMPTS = {"image_prompt": "a drawing of castles", "audio_prompt": "church bell ringing"}
 
 
@@ -66,22 +67,22 @@ def scored_by_seed(modules, monkeypatch):
 
 
 @torch.inference_mode()
-def search(modules, graph, candidates=6, keepers=2, budget=4.0, sampler="ddim", steps=STEPS, **inputs):
+def search(modules, graph, candidates=6, keepers=2, budget=5.0, sampler="ddim", steps=STEPS, **inputs):
     given = {"guider": graph["guider"], "vae": graph["vae"], "scorer": graph["scorer"], **PROMPTS, "latent_image": graph["canvas"]}
     given |= {"seed": SEED, "candidates": candidates, "keepers": keepers, "budget": budget, "steps": steps}
     return modules["keepers"].KeeperSearch.execute(**(given | {"sampler_name": sampler, "scheduler": "ddim_uniform"} | inputs)).result
 
 
 @torch.inference_mode()
-def alone(modules, graph, seed, sampler="ddim"):
+def alone(modules, graph, seed, sampler="ddim", canvas=None):
     node = modules["sampling"].MultimodalKSampler
-    (latent,) = node.execute(graph["canvas"], seed, STEPS, sampler, "ddim_uniform", 1.0, **graph["guided"]).result
+    (latent,) = node.execute(canvas or graph["canvas"], seed, STEPS, sampler, "ddim_uniform", 1.0, **graph["guided"]).result
     return latent["samples"]
 
 
 @pytest.mark.parametrize("sampler", ["ddim", "dpmpp_2m", "euler_ancestral"])
 def test_a_keeper_is_to_the_bit_what_the_sampler_gives_for_its_seed(modules, graph, scored_by_seed, sampler):
-    latent, _, _, _, seeds = search(modules, graph, budget=5.5, sampler=sampler, batch_size=1)
+    latent, _, _, _, seeds = search(modules, graph, sampler=sampler, batch_size=1)
     assert seeds == f"{scored_by_seed[0]}, {scored_by_seed[1]}"
     for sample, seed in zip(latent["samples"], seeds.split(", "), strict=True):
         assert torch.equal(sample, alone(modules, graph, int(seed), sampler)[0])
@@ -96,14 +97,53 @@ def test_in_batches_a_keeper_is_the_same_but_for_rounding(modules, graph, scored
 def test_the_search_takes_the_steps_that_were_planned(modules, graph, scored_by_seed, monkeypatch):
     taken = []
     monkeypatch.setattr(comfy.utils.ProgressBar, "update_absolute", lambda self, value, total=None, preview=None: taken.append(value))
-    search(modules, graph, budget=4.0)
-    plan = modules["keepers"].plan(6, 2, STEPS, 4.0, earliest=2)
-    assert max(taken) == plan.cost <= 4.0 * STEPS
+    search(modules, graph, budget=5.5)
+    plan = modules["keepers"].plan(6, 2, STEPS, 5.5)
+    assert max(taken) == plan.cost <= 5.5 * STEPS
+
+
+def test_a_draft_is_near_the_full_sample_of_its_seed_and_far_from_those_of_others(modules, graph, scored_by_seed, monkeypatch):
+    made, sample = [], modules["keepers"].Search._sample
+
+    def note(self, batch, sampler_name, sigmas):
+        sample(self, batch, sampler_name, sigmas)
+        made.append((len(sigmas) - 1, {one.seed: one.latent for one in batch}))
+
+    monkeypatch.setattr(modules["keepers"].Search, "_sample", note)
+    search(modules, graph, candidates=6, keepers=4, budget=5.8, steps=40)
+    (draft_steps, drafts), (steps, samples) = made
+    assert draft_steps == 12 and steps == 40 and len(drafts) == 6 and len(samples) == 4
+    for seed, latent in samples.items():
+        apart = {other: (draft - latent).square().mean() for other, draft in drafts.items()}
+        assert apart[seed] < 0.3 * min(value for other, value in apart.items() if other != seed)
+
+
+def test_with_the_budget_of_all_nothing_is_drafted(modules, graph, scored_by_seed, monkeypatch):
+    monkeypatch.setattr(modules["keepers"], "DRAFT_SAMPLER", "none")
+    latent, *_, seeds = search(modules, graph, candidates=3, keepers=2, budget=3.0)
+    assert len(latent["samples"]) == 2 and seeds == f"{SEED}, {SEED + 1}"
+
+
+def test_a_mask_is_heeded(modules, graph, scored_by_seed):
+    mask = torch.zeros(1, 256, 64)
+    mask[..., 32:] = 1.0
+    canvas = {"samples": torch.randn(1, 4, 32, 8, generator=torch.Generator().manual_seed(1)), "noise_mask": mask}
+    latent, *_, seeds = search(modules, graph, latent_image=canvas, batch_size=1)
+    assert torch.equal(latent["samples"][0], alone(modules, graph, int(seeds.split(",")[0]), canvas=canvas)[0])
+    torch.testing.assert_close(latent["samples"][..., :3], canvas["samples"].expand(2, -1, -1, -1)[..., :3], atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize(("t_image", "fewest"), [(0.9, 1), (0.5, 2), (0.15, 4), (0.05, 6), (0.0, 1)])
+def test_a_draft_has_steps_enough_for_every_model_that_takes_part_in_the_sample(modules, graph, t_image, fewest):
+    (guider,) = modules["sampling"].MultimodalGuider.execute(**graph["guided"] | {"t_image": t_image}).result
+    model = guider.model_patcher
+    sigmas = comfy.samplers.KSampler(model, STEPS, model.load_device, "ddim", "ddim_uniform", 1.0).sigmas
+    assert modules["keepers"]._fewest_steps(guider, sigmas) == fewest
 
 
 def test_pictures_sounds_and_scores_belong_to_the_keepers_best_first(modules, graph):
     (canvas,) = modules["sampling"].EmptySpectrogramLatent.execute(2.56, 1).result
-    latent, images, audio, scores, seeds = search(modules, graph, candidates=3, keepers=2, budget=2.5, latent_image=canvas)
+    latent, images, audio, scores, seeds = search(modules, graph, candidates=3, keepers=2, budget=3.0, latent_image=canvas)
     assert latent["samples"].shape == (2, 4, 32, 32) and images.shape == (2, 256, 256, 3)
     assert audio["waveform"].shape == (2, 1, 40960) and len(scores.picture) == len(seeds.split(", ")) == 2
     with torch.inference_mode():
@@ -115,27 +155,25 @@ def test_pictures_sounds_and_scores_belong_to_the_keepers_best_first(modules, gr
 
 
 def cancel_after(modules, monkeypatch, calls):
-    """Press cancel when the candidates are advanced for the so manyth time."""
-    advance, count = modules["keepers"].Search._advance, iter(range(100))
+    """Press cancel when something is sampled for the so manyth time."""
+    sample, count = modules["keepers"].Search._sample, iter(range(100))
 
-    def advance_or_stop(self, batch, step):
+    def sample_or_stop(self, *args):
         if next(count) == calls:
             raise comfy.model_management.InterruptProcessingException
-        advance(self, batch, step)
+        sample(self, *args)
 
-    monkeypatch.setattr(modules["keepers"].Search, "_advance", advance_or_stop)
+    monkeypatch.setattr(modules["keepers"].Search, "_sample", sample_or_stop)
 
 
-def test_cancelled_late_the_finished_keepers_are_kept(modules, graph, scored_by_seed, monkeypatch):
-    rungs = modules["keepers"].plan(6, 2, STEPS, 4.0, earliest=2).rungs
-    before = sum(alive for alive in (6, *(rung.keep for rung in rungs[:-1])))
-    cancel_after(modules, monkeypatch, before + 1)
+def test_cancelled_late_the_finished_samples_are_kept(modules, graph, scored_by_seed, monkeypatch):
+    cancel_after(modules, monkeypatch, 6 + 1)  # the drafts, and one full sample
     latent, *_, seeds = search(modules, graph, batch_size=1)
-    assert len(latent["samples"]) == 1 and seeds in map(str, scored_by_seed[:2])
+    assert len(latent["samples"]) == 1 and seeds == str(scored_by_seed[0])
 
 
 def test_cancelled_before_anything_is_finished_the_run_ends(modules, graph, scored_by_seed, monkeypatch):
-    cancel_after(modules, monkeypatch, 2)
+    cancel_after(modules, monkeypatch, 6)
     with pytest.raises(comfy.model_management.InterruptProcessingException):
         search(modules, graph, batch_size=1)
 
@@ -149,7 +187,6 @@ def test_cancelled_before_anything_is_finished_the_run_ends(modules, graph, scor
         ({"audio_prompt": "a\nb"}, "audio_prompt has 2 lines"),
         ({"latent_image": {"samples": torch.zeros(2, 4, 32, 32)}}, "batch of 2; give one canvas"),
         ({"latent_image": {"samples": torch.zeros(1, 4, 64, 64)}}, "512 rows"),
-        ({"latent_image": {"samples": torch.zeros(1, 4, 32, 32), "noise_mask": torch.ones(1, 256, 256)}}, "mask"),
     ],
 )
 def test_bad_input_is_named_before_anything_is_sampled(modules, graph, monkeypatch, inputs, told):

@@ -284,52 +284,66 @@ def test_imprint_is_made_of_saved_pictures_and_says_which_row_is_missing(tmp_pat
 # The keeper search, replayed
 
 
-def candidates(told: float, pairs: int = 8, count: int = 16) -> search.Candidates:
-    """Candidates whose quality is their score at the end, which the scores before it tell as well as `told` (0..1)."""
+def drafted(told: float, pairs: int = 8, count: int = 16, drafts: tuple[int, ...] = (12, 20)) -> list[records.Record]:
+    """Full samples whose quality is their score, and drafts whose score tells it as well as `told` (0..1)."""
     rng, made = np.random.default_rng(0), []
-    for index in range(pairs * count):
-        sample = asdict(LISTS["test"].samples(index, 1, seeds=count)[0]) | {"index": index}
-        end = rng.normal()
-        foreseen = {str(step): [float(told * end + (1 - told) * rng.normal())] * 2 for step in range(6, 50, 5)}
-        verdicts = {"picture": {"right": end > 0.5}, "sound": {"right": end > 0.5}}
-        row = EMBEDDED["candidates"].settings()
-        made.append({"row": "candidates", **row, **sample, **verdicts, "clip": end, "clap": end, "foreseen": foreseen})
-    return search.Candidates(made)
+    ends = rng.normal(size=pairs * count)
+    for name in ("joint", *(f"draft-{steps}" for steps in drafts)):
+        for sample, end in zip(LISTS["test"].samples(0, pairs * count, seeds=count), ends, strict=True):
+            score = end if name == "joint" else told * end + (1 - told) * rng.normal()
+            verdicts = {"picture": {"right": bool(end > 0.5)}, "sound": {"right": bool(end > 0.5)}}
+            made.append({"row": name, **EMBEDDED[name].settings(), **asdict(sample), **verdicts, "clip": score, "clap": score})
+    return made
 
 
-def test_where_scores_tell_the_end_a_search_keeps_what_ranking_everything_keeps():
-    found = candidates(told=1.0)
-    everything, cheap = found.search(2, 16), found.search(2, 16 / 3)
-    assert found.evaluations(everything) == 16 and found.evaluations(cheap) < 16 / 3
-    for pair in range(8):
-        assert set(found.kept(pair, everything)) == set(found.kept(pair, cheap))
-    assert all(np.allclose(values, 1) for values in found.correlation().values())
+def kept_by_a_third(found: search.Candidates) -> list[set[int]]:
+    searched = search.plan(16, 2, 100, 16 / 3)
+    assert searched.draft_steps == 20 and found.price(searched) < 16 / 3
+    return [set(found.kept(pair, 2, searched)) for pair in range(len(found.pairs))]
 
 
-def test_where_scores_tell_nothing_a_search_keeps_no_better_than_chance():
-    found = candidates(told=0.0, pairs=40)
-    kept = np.mean([found.quality[pair][found.kept(pair, found.search(2, 16 / 4))].mean(axis=0) for pair in range(40)], axis=0)
+def test_where_drafts_tell_the_end_a_search_keeps_what_ranking_everything_keeps():
+    (found,) = search.searches(drafted(told=1.0))
+    everything = search.plan(16, 2, 100, 16)
+    assert found.price(everything) == 16
+    assert kept_by_a_third(found) == [set(found.kept(pair, 2, everything)) for pair in range(8)]
+    assert all(np.allclose(values, 1) for look in found.looks for values in found.correlation(look).values())
+
+
+def test_where_drafts_tell_nothing_a_search_keeps_no_better_than_chance():
+    (found,) = search.searches(drafted(told=0.0, pairs=40))
+    kept = np.mean([found.quality[pair][list(chosen)].mean(axis=0) for pair, chosen in enumerate(kept_by_a_third(found))], axis=0)
     assert abs(kept[0] - found.quality[..., 0].mean()) < 10
-    assert abs(found.correlation()["picture score"][:, 0].mean()) < 0.15
+    assert abs(found.correlation(found.drafts[20])["picture score"].mean()) < 0.15
 
 
-def test_a_rung_looks_at_no_scores_from_after_it():
-    found = candidates(told=1.0, pairs=1)
-    found.scores[0, :, 1:] *= -1
-    everyone = np.arange(16)
-    assert list(found.order(0, found.steps[1] - 1, everyone)) == list(found.order(0, found.steps[0], everyone))
-    assert list(found.order(0, found.steps[1], everyone)) == list(found.order(0, found.steps[0], everyone))[::-1]
+def test_a_draft_costs_its_evaluations_of_both_models():
+    (found,) = search.searches(drafted(told=1.0, pairs=1))
+    assert EMBEDDED["joint"].voters == 10 * [1] + 90 * [2] and EMBEDDED["draft-20"].voters == 2 * [1] + 18 * [2]
+    assert found.drafts[20].price == 38 / 190
+
+
+def test_what_was_foreseen_is_a_look_at_the_price_of_the_steps_so_far():
+    made = [record | {"row": "candidates", **EMBEDDED["candidates"].settings()} for record in drafted(told=1.0, drafts=())]
+    (found,) = search.searches([record | {"foreseen": {"6": [1.0, record["clap"]]}} for record in made])
+    (look,) = found.looks
+    assert (look.steps, look.price) == (6, 7 / 95)
+    correlation = found.correlation(look)
+    assert np.isnan(correlation["picture score"]).all() and np.allclose(correlation["sound score"], 1)
 
 
 def test_the_report_names_price_and_loss_of_each_way():
-    lines = search.report(candidates(told=1.0), keepers=2).splitlines()
-    third = next(line for line in lines if line.startswith("| search among 16, 5.3"))
-    assert third.endswith("| 1.5 (1.5 to 1.5) | 0 (0 to 0) |")
-    unpicked = next(line for line in lines if line.startswith("| unpicked"))
+    lines = search.report(search.searches(drafted(told=1.0)), keepers=2).splitlines()
+    third = next(line for line in lines if line.startswith("| 16 drafts of 20 steps, 2 of them in full | 5.2 |"))
+    assert third.endswith("| 1.5 (1.5 to 1.5) | 0.0 (0.0 to 0.0) | 0.0 (0.0 to 0.0) | 0.0 (0.0 to 0.0) |")
+    unpicked = next(line for line in lines if line.startswith("| unpicked | 2.0 |"))
     assert unpicked.count("-") > 0 and " 8.5 (8.5 to 8.5) |" in unpicked
-    assert "<svg" in search.curve(candidates(told=0.5))
+    assert "<svg" in search.curve(search.searches(drafted(told=0.5)))
 
 
 def test_candidates_of_a_run_that_was_stopped_are_refused():
-    with pytest.raises(ValueError, match="no record was foreseen"):
-        search.Candidates([record(0)])
+    with pytest.raises(ValueError, match="no sample was drafted or foreseen"):
+        search.searches([record(0)])
+    for lacking in (slice(0, -1), slice(1, None)):
+        with pytest.raises(ValueError, match="drafts or candidates are missing"):
+            search.searches(drafted(told=1.0)[lacking])

@@ -6,7 +6,7 @@
     python -m tools.evaluate tables results/embedded --against joint            # the same samples by two methods, compared
     python -m tools.evaluate curves results/embedded --output results/embedded/curves.svg
     python -m tools.evaluate sheets results/embedded --output results/embedded
-    python -m tools.evaluate run candidates --seeds 16 --count 192 --output results/search
+    python -m tools.evaluate run search --seeds 16 --count 128 --output results/search
     python -m tools.evaluate search results/search                              # what the keeper search would have kept, at what price
 
     python -m tools.evaluate run table-1 --prompts paper --image DIFFUSERS_FOLDER --audio DIFFUSERS_FOLDER --vocoder FOLDER \\
@@ -72,9 +72,9 @@ def main() -> None:
     command.add_argument("--output", type=Path, required=True, help="folder for <row>.jpg")
     command.set_defaults(do=_sheets)
 
-    command = _add_reader(commands, "search", "what the keeper search would have kept of the row candidates")
+    command = _add_reader(commands, "search", "what the keeper search would have kept of samples with drafts")
     command.add_argument("--keepers", type=_positive, default=2, help="of each pair's candidates")
-    command.add_argument("--curve", type=Path, metavar="SVG", help="also rank correlation by step, as a picture")
+    command.add_argument("--curve", type=Path, metavar="SVG", help="also rank correlation by price, as a picture")
     command.set_defaults(do=_search)
 
     args = parser.parse_args()
@@ -165,7 +165,7 @@ def _sheets(args: argparse.Namespace) -> None:
 
 
 def _search(args: argparse.Namespace) -> None:
-    found = search.Candidates(records.gather(args.folders, args.mixed))
+    found = search.searches(records.gather(args.folders, args.mixed))
     print(search.report(found, args.keepers))
     if args.curve:
         args.curve.write_text(search.curve(found))

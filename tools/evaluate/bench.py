@@ -115,7 +115,7 @@ class Bench:
                     found[done] = scores
 
         noise = torch.cat([torch.randn(LATENT_SHAPE, generator=torch.Generator().manual_seed(sample.seed)) for sample in batch])
-        solve = ddim if row.solver == "ddim" else dpm_solver_2m
+        solve = ddim if row.solver == "ddim" else partial(dpm_solver_2m, draft_of=row.draft_of)
         return decode(self.vae, solve(self.predictor(row, batch), noise.to(self.device), steps=row.steps, callback=look))
 
     def predictor(self, row: Row, batch: list[Sample]) -> NoisePredictor:

@@ -21,10 +21,11 @@ Canvas = Literal["network", "latents"]
 class Row:
     """A way to make samples.
 
-    steps: of denoising, or updates of the SDS canvas. Guidance is None on a side that has no part. t_image, t_audio, audio_weight and
-    warm_start matter where both have one. warm_start: how the later side sets in, at once ("step", the paper's Heaviside) or along half a
-    cosine as long on both sides of that place ("cosine"). sources: rows whose saved pictures this one is made of. foresee: every so many
-    steps, from where both sides have had their say, what the sample will become is scored for the keeper search; 0 is never.
+    steps: of denoising, or updates of the SDS canvas. draft_of: the steps of a longer run of which these are some; 0 is none. Guidance is
+    None on a side that has no part. t_image, t_audio, audio_weight and warm_start matter where both have one. warm_start: how the later
+    side sets in, at once ("step", the paper's Heaviside) or along half a cosine as long on both sides of that place ("cosine"). sources:
+    rows whose saved pictures this one is made of. foresee: every so many steps, from where both sides have had their say, what the sample
+    will become is scored, to compare with the end; 0 is never.
     canvas, learning_rate, hidden: of the SDS baseline; the paper's canvas is a network, `hidden` is its width.
     """
 
@@ -34,6 +35,7 @@ class Row:
     method: Method = "denoise"
     sources: tuple[str, ...] = ()
     solver: Solver = "ddim"
+    draft_of: int = 0
     t_image: float = 0.9
     t_audio: float = 1.0
     audio_weight: float = 0.5
@@ -61,10 +63,16 @@ class Row:
         return None not in (self.image_guidance, self.audio_guidance)
 
     @property
+    def voters(self) -> list[int]:
+        """How many models are evaluated, once for each prompt of theirs, in each step of denoising."""
+        starts = (self.t_image, self.t_audio) if self.joint else (1.0,)
+        timesteps = [timestep for timestep, _ in STABLE_DIFFUSION.intervals(self.steps, self.draft_of)]
+        return [sum(timestep <= STABLE_DIFFUSION.training_steps * start for start in starts) for timestep in timesteps]
+
+    @property
     def telling(self) -> int:
         """Steps after which every side has had its say at least once."""
-        last = STABLE_DIFFUSION.training_steps * min(self.t_image, self.t_audio) if self.joint else STABLE_DIFFUSION.training_steps
-        return 1 + sum(timestep > last for timestep in STABLE_DIFFUSION.timesteps(self.steps))
+        return 1 + self.voters.index(1 + self.joint)
 
     def changed(self, steps: int | None, image_guidance: float | None, audio_guidance: float | None) -> Row:
         """The row with the settings that are given, where it has them."""
@@ -100,6 +108,7 @@ def rows(image: Row, audio: Row, joint: Row, sds: Row) -> dict[str, Row]:
         **{f"weight-{weight:g}": replace(joint, audio_weight=weight) for weight in (0.3, 0.4, 0.6, 0.7)},
         **{f"ddim-{steps}": replace(joint, steps=steps) for steps in (15, 20, 30, 50)},
         **{f"multistep-{steps}": replace(joint, steps=steps, solver="dpm-solver-2m") for steps in (15, 20, 30)},
+        **{f"draft-{steps}": replace(joint, steps=steps, solver="dpm-solver-2m", draft_of=joint.steps) for steps in (10, 12, 20, 30)},
         "hifi-gan": replace(joint, method="replay", sources=("joint",), vocoder="hifi-gan"),
         "hifi-gan-phase": replace(joint, method="replay", sources=("joint",), vocoder="hifi-gan phase"),
         "candidates": replace(joint, steps=joint.steps // 2, foresee=5),
@@ -120,5 +129,6 @@ TABLES = {
     "audio-weight": ("weight-0.3", "weight-0.4", "joint", "weight-0.6", "weight-0.7"),
     "ddim": ("ddim-15", "ddim-20", "ddim-30", "ddim-50", "joint"),
     "multistep": ("multistep-15", "multistep-20", "multistep-30", "joint"),
+    "search": ("joint", "draft-12", "draft-20", "draft-30"),
 }
-"""Rows that belong together: Table 1; the two halves of Table 3, with the cosine beside the step; vocoders; ablations."""
+"""Rows that belong together: Table 1; the two halves of Table 3, with the cosine beside the step; vocoders; ablations; drafts."""

@@ -1,20 +1,23 @@
-"""What the keeper search would have kept of candidates that were all sampled to the end, and how early their end can be told.
+"""What the keeper search would have kept of candidates that were all sampled in full, and how early their end can be told.
 
-Row "candidates" holds, for some prompt pairs, so many samples each (`--seeds`), with the scores of what each was foreseen to become every
-few steps. From one such run every search is replayed: a rung looks at the latest scores that are recorded at or before its step. Quality
-is what the judges say, who have no part in choosing. Intervals are bootstraps over prompt pairs, 95 %.
+A run holds, for some prompt pairs, so many full samples each (`--seeds`), and looks at them from before their end: the rows of their drafts
+("draft-20"), or the scores of what they were foreseen to become every few steps (row "candidates"). From one such run every search is
+replayed. Quality is what the judges say, who have no part in choosing. Prices are UNet evaluations, in full samples. Intervals are
+bootstraps over prompt pairs, 95 %.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from scipy.stats import ConstantInputWarning, spearmanr
 
-from itsound_core.halving import Plan, plan
+from itsound_core.drafts import Plan, plan
 from itsound_core.ranking import top_shares
 
 from ..intervals import bootstrap
@@ -28,136 +31,194 @@ SHARES = (1 / 2, 1 / 3, 1 / 4)
 """Budgets that are tried, in shares of sampling all candidates."""
 
 
-class Candidates:
-    """Scores and qualities of N candidates of each of P prompt pairs.
+@dataclass(frozen=True)
+class Look:
+    """All candidates, scored before their end."""
 
-    Raises ValueError for records without candidates or verdicts, and of pairs with different numbers of candidates or unlike settings.
+    kind: str
+    """ "draft" or "x0"."""
+    steps: int
+    price: float
+    scores: np.ndarray
+    """(P, N, 2): picture and sound."""
+
+    def __str__(self) -> str:
+        return f"draft of {self.steps} steps" if self.kind == "draft" else f"x0 after {self.steps} steps"
+
+
+class Candidates:
+    """N full samples of each of P prompt pairs, and what was seen of them before.
+
+    Raises ValueError for records without verdicts, for pairs with different numbers of candidates, and for drafts that lack some.
     """
 
-    def __init__(self, records: Sequence[Record]) -> None:
-        records = [record for record in records if "foreseen" in record]
-        if not records or not answered(list(records), "picture"):
-            raise ValueError("no record was foreseen and judged: `python -m tools.evaluate run candidates --seeds 16` makes some")
-        pairs: dict[tuple[str, str], list[Record]] = {}
-        for record in records:
-            pairs.setdefault((record["image_prompt"], record["audio_prompt"]), []).append(record)
-        sizes = {len(group) for group in pairs.values()}
-        if len(sizes) > 1 or len({Row.of(record) for record in records}) > 1:
-            raise ValueError(f"pairs of {min(sizes)} to {max(sizes)} candidates, or of unlike settings: let the run come to its end first")
-        self.row, self.count = Row.of(records[0]), sizes.pop()
-        self.steps = [*map(int, records[0]["foreseen"]), self.row.steps]
-        self.scores = np.array([[[*r["foreseen"].values(), (r["clip"], r["clap"])] for r in group] for group in pairs.values()])
-        """(P, N, steps, 2): picture and sound."""
-        told = np.array([[_qualities(record) for record in group] for group in pairs.values()])
-        self.quality = np.concatenate([told, self.places(self.row.steps)[..., None]], axis=2)
+    def __init__(self, row: Row, records: Sequence[Record], drafts: Mapping[Row, Sequence[Record]]) -> None:
+        self.row, self.pairs = row, _by_pair(records)
+        sizes = {len(group) for group in self.pairs}
+        self.count = max(sizes)
+        everything = [records, *drafts.values()]
+        if len(sizes) > 1 or any([r["seed"] for r in some] != [r["seed"] for r in records] for some in everything):
+            raise ValueError(f"{row}: drafts or candidates are missing, of {self.count} a pair. Let the run come to its end first.")
+        if not all(answered(list(some), "picture") for some in everything):
+            raise ValueError(f"{row}: there are no verdicts. `python -m tools.evaluate judge --judges FOLDER` asks the judges.")
+        self.scores = _scores(self.pairs)
+        self.drafts = {
+            draft.steps: Look("draft", draft.steps, sum(draft.voters) / sum(row.voters), _scores(_by_pair(some)))
+            for draft, some in sorted(drafts.items(), key=lambda item: item[0].steps)
+        }
+        self.foreseen = [
+            Look("x0", int(step), sum(row.voters[: int(step)]) / sum(row.voters), _scores(self.pairs, step))
+            for step in records[0].get("foreseen", ())
+        ]
+        self.quality = _quality(self.pairs, self.places(self.scores))
         """(P, N, QUALITIES). "place": among all of a pair by the scores at the end, 1 for the best."""
+        self.draft_quality = {draft.steps: _quality(_by_pair(some)) for draft, some in drafts.items()}
 
-    def order(self, pair: int, step: int, among: np.ndarray) -> np.ndarray:
-        """Candidates of a pair, best first by the latest scores at or before a step."""
-        at = max(i for i, seen in enumerate(self.steps) if seen <= step)
-        picture, sound = torch.from_numpy(self.scores[pair, among, at]).unbind(dim=1)
-        return among[top_shares(picture, sound)]
+    @property
+    def looks(self) -> list[Look]:
+        return [*self.foreseen, *self.drafts.values()]
 
-    def places(self, step: int) -> np.ndarray:
-        """(P, N): each candidate's place among all of its pair at a step, 1 for the best."""
+    def places(self, scores: np.ndarray) -> np.ndarray:
+        """(P, N): each candidate's place among all of its pair by the scores (P, N, 2), 1 for the best."""
         everyone = np.arange(self.count)
-        return np.array([1 + self.order(pair, step, everyone).argsort() for pair in range(len(self.scores))])
+        return np.array([1 + order(of_pair, everyone).argsort() for of_pair in scores])
 
-    def search(self, keepers: int, budget: float) -> Plan:
-        return plan(self.count, keepers, self.row.steps, budget, earliest=self.steps[0])
+    def kept(self, pair: int, keepers: int, searched: Plan) -> np.ndarray:
+        """Raises KeyError where the plan's drafts were not made."""
+        finalists = np.arange(self.count)
+        if searched.draft_steps:
+            finalists = order(self.drafts[searched.draft_steps].scores[pair], finalists)[: searched.finalists]
+        return order(self.scores[pair], finalists)[:keepers]
 
-    def kept(self, pair: int, searched: Plan) -> np.ndarray:
-        alive = np.arange(self.count)
-        for rung in searched.rungs:
-            alive = self.order(pair, rung.step, alive)[: rung.keep]
-        return alive
+    def price(self, searched: Plan) -> float:
+        drafted = self.count * self.drafts[searched.draft_steps].price if searched.draft_steps else 0.0
+        return drafted + searched.finalists
 
-    def evaluations(self, searched: Plan) -> float:
-        """UNet evaluations of a search, in full samples: a step of the warm start takes one, any other two."""
-        total, done, alive = 0, 0, self.count
-        for step, keep in [*((rung.step, rung.keep) for rung in searched.rungs), (self.row.steps, 0)]:
-            total += alive * (self._evaluated(step) - self._evaluated(done))
-            done, alive = step, keep
-        return total / self._evaluated(self.row.steps)
-
-    def _evaluated(self, step: int) -> int:
-        return step + max(0, step - (self.row.telling - 1)) * self.row.joint
-
-    def correlation(self) -> dict[str, np.ndarray]:
-        """Spearman's rank correlation of the scores at each step with those at the end, (P, steps), not a number where scores are equal."""
-        places = np.stack([self.places(step) for step in self.steps], axis=-1)
-        ranked = {"picture score": self.scores[..., 0], "sound score": self.scores[..., 1], "place in both": places}
+    def correlation(self, look: Look) -> dict[str, np.ndarray]:
+        """Spearman's rank correlation with the end, (P,), not a number where scores are equal."""
+        ranked = {
+            "picture score": (look.scores[..., 0], self.scores[..., 0]),
+            "sound score": (look.scores[..., 1], self.scores[..., 1]),
+            "place in both": (self.places(look.scores), self.places(self.scores)),
+        }
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConstantInputWarning)
             return {
-                name: np.array([[spearmanr(pair[:, at], pair[:, -1])[0] for at in range(len(self.steps))] for pair in values])
-                for name, values in ranked.items()
+                name: np.array([spearmanr(*pair)[0] for pair in zip(before, end, strict=True)]) for name, (before, end) in ranked.items()
             }
 
 
-def _qualities(record: Record) -> list[float]:
-    return [*(100.0 * asked(record) for asked in QUESTIONS.values()), record["clip"], record["clap"]]
+def searches(records: Sequence[Record]) -> list[Candidates]:
+    """The candidates of each row that was drafted or foreseen. Raises ValueError where there is none."""
+    by_row: dict[Row, list[Record]] = defaultdict(list)
+    for record in records:
+        by_row[Row.of(record)].append(record)
+    found = []
+    for row, group in by_row.items():
+        drafts = {
+            draft: some
+            for draft, some in by_row.items()
+            if draft.draft_of == row.steps and replace(draft, steps=row.steps, solver=row.solver, draft_of=0) == row
+        }
+        if drafts or row.foresee:
+            found.append(Candidates(row, group, drafts))
+    if not found:
+        raise ValueError("no sample was drafted or foreseen: `python -m tools.evaluate run search --seeds 16` makes some")
+    return found
 
 
-def report(candidates: Candidates, keepers: int) -> str:
-    """Markdown: quality of the kept at several prices, and rank correlation by step."""
-    pairs, count = len(candidates.scores), candidates.count
-    everything = candidates.search(keepers, count)
-    ways = {f"all {count}, ranked at the end": (candidates.evaluations(everything), _searched(candidates, everything))}
-    for budget in [share * count for share in SHARES]:
-        try:
-            searched = candidates.search(keepers, budget)
-        except ValueError:  # too little to see every candidate once
-            continue
-        ways[f"search among {count}, {budget:.1f} samples' steps"] = candidates.evaluations(searched), _searched(candidates, searched)
-        if int(budget) >= keepers:
-            ways[f"{int(budget)} only, ranked at the end"] = float(int(budget)), _blocks(candidates, keepers, int(budget))
-    ways["unpicked"] = float(keepers), candidates.quality.mean(axis=1)
+def order(scores: np.ndarray, among: np.ndarray) -> np.ndarray:
+    """Some candidates of a pair, best first by its scores (N, 2), as the search ranks them."""
+    picture, sound = torch.from_numpy(scores[among]).unbind(dim=1)
+    return among[top_shares(picture, sound)]
 
-    of_all = ways[next(iter(ways))][1]
-    titles = [*(f"{question}, %" for question in QUESTIONS), "CLIP", "CLAP", f"place among {count}"]
-    lines = [
-        f"{keepers} kept of {count} candidates, {pairs} prompt pairs, {candidates.row}; 95 % bootstrap over pairs.",
-        "",
-        f"| way | UNet evaluations, in samples | {' | '.join(titles)} | both, less that of all {count} |",
-        "|---|---|" + "---|" * (len(QUALITIES) + 1),
-    ]
-    for name, (price, quality) in ways.items():
-        cells = [_interval(quality[:, i], digits=int(asked == "place")) for i, asked in enumerate(QUALITIES)]
-        apart = quality[:, QUALITIES.index("both")] - of_all[:, QUALITIES.index("both")]
-        lines.append(f"| {name} | {price:.1f} | {' | '.join(cells)} | {_interval(apart)} |")
-    correlation = candidates.correlation()
-    lines += ["", f"Rank correlation with the end (Spearman), of {candidates.row.steps} steps:", ""]
-    lines += [f"| step | {' | '.join(correlation)} |", "|---|" + "---|" * len(correlation)]
-    for at, step in enumerate(candidates.steps[:-1]):
-        lines.append(f"| {step} | {' | '.join(_interval(values[:, at], 2) for values in correlation.values())} |")
+
+def _by_pair(records: Sequence[Record]) -> list[list[Record]]:
+    pairs: dict[tuple[str, str], list[Record]] = defaultdict(list)
+    for record in records:
+        pairs[record["image_prompt"], record["audio_prompt"]].append(record)
+    return list(pairs.values())
+
+
+def _scores(pairs: list[list[Record]], foreseen_at: str = "") -> np.ndarray:
+    return np.array([[r["foreseen"][foreseen_at] if foreseen_at else (r["clip"], r["clap"]) for r in group] for group in pairs])
+
+
+def _quality(pairs: list[list[Record]], places: np.ndarray | None = None) -> np.ndarray:
+    told = np.array([[[*(100.0 * asked(r) for asked in QUESTIONS.values()), r["clip"], r["clap"]] for r in group] for group in pairs])
+    places = np.full(told.shape[:2], np.nan) if places is None else places
+    return np.concatenate([told, places[..., None]], axis=2)
+
+
+def report(found: Sequence[Candidates], keepers: int) -> str:
+    """Markdown: quality of the kept at several prices, and rank correlation of each look with the end."""
+    lines = []
+    for candidates in found:
+        lines += [*_quality_table(candidates, keepers), ""] if candidates.drafts else []
+    lines += ["Rank correlation with the end (Spearman):", ""]
+    lines += ["| of | look | price, samples | picture score | sound score | place in both |", "|---|---|---|---|---|---|"]
+    for candidates in found:
+        for look in candidates.looks:
+            cells = [_interval(values, 2) for values in candidates.correlation(look).values()]
+            lines.append(f"| {candidates.row} | {look} | {look.price:.2f} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def curve(candidates: Candidates) -> str:
-    """The same correlations as SVG."""
-    series: dict[str, list[Point]] = {}
-    for name, values in candidates.correlation().items():
-        series[name] = []
-        for step, at_step in zip(candidates.steps[:-1], values.T, strict=False):
-            known = at_step[~np.isnan(at_step)]
-            interval = bootstrap(_over_pairs, known) if len(known) > 1 else (known.mean(), known.mean())
-            series[name].append(Point(step, known.mean(), (step, step), interval))
-    return chart(series, f"steps done, of {candidates.row.steps}", "rank correlation with the end")
+def _quality_table(candidates: Candidates, keepers: int) -> list[str]:
+    count = candidates.count
+    ways = {f"all {count}, ranked at the end": (float(count), _blocks(candidates, keepers, count))}
+    for budget in [share * count for share in SHARES]:
+        try:
+            searched = plan(count, keepers, candidates.row.steps, budget)
+            quality = [of_pair[candidates.kept(pair, keepers, searched)].mean(axis=0) for pair, of_pair in enumerate(candidates.quality)]
+        except (ValueError, KeyError):  # too little for drafts, or for such as were made
+            continue
+        told = f"{count} drafts of {searched.draft_steps} steps, {searched.finalists} of them in full"
+        ways[told] = candidates.price(searched), np.array(quality)
+        if int(budget) >= keepers:
+            ways[f"{int(budget)} only, ranked at the end"] = float(int(budget)), _blocks(candidates, keepers, int(budget))
+    for steps, look in candidates.drafts.items():
+        best = [order(scores, np.arange(count))[:keepers] for scores in look.scores]
+        quality = [of_pair[kept].mean(axis=0) for of_pair, kept in zip(candidates.draft_quality[steps], best, strict=True)]
+        ways[f"{count} drafts of {steps} steps, kept as they are"] = count * look.price, np.array(quality)
+    ways["unpicked"] = float(keepers), candidates.quality.mean(axis=1)
+
+    of_all = ways[next(iter(ways))][1]
+    titles = [*(f"{question}, %" for question in QUESTIONS), "CLIP", "CLAP", f"place among {count}", "CLIP, less that of all"]
+    titles += ["CLAP, less that of all", "both, less that of all"]
+    lines = [
+        f"{keepers} kept of {count} candidates, {len(candidates.pairs)} prompt pairs, {candidates.row}; 95 % bootstrap over pairs.",
+        "",
+        f"| way | price, samples | {' | '.join(titles)} |",
+        "|---|---|" + "---|" * len(titles),
+    ]
+    for name, (price, quality) in ways.items():
+        cells = [_interval(quality[:, i], digits=int(asked == "place")) for i, asked in enumerate(QUALITIES)]
+        apart = [quality[:, i] - of_all[:, i] for i in map(QUALITIES.index, ("clip", "clap", "both"))]
+        lines.append(f"| {name} | {price:.1f} | {' | '.join([*cells, *(_interval(values, 1) for values in apart)])} |")
+    return lines
 
 
-def _searched(candidates: Candidates, searched: Plan) -> np.ndarray:
-    """(P, QUALITIES), means over the kept of each pair."""
-    return np.array([quality[candidates.kept(pair, searched)].mean(axis=0) for pair, quality in enumerate(candidates.quality)])
+def curve(found: Sequence[Candidates]) -> str:
+    """Rank correlation by price, as SVG."""
+    series: dict[str, list[Point]] = defaultdict(list)
+    for candidates in found:
+        for look in candidates.looks:
+            told = candidates.correlation(look)
+            for name in ("picture score", "sound score"):
+                known = told[name][~np.isnan(told[name])]
+                interval = bootstrap(_over_pairs, known) if len(known) > 1 else (known.mean(), known.mean())
+                price = 100 * look.price
+                series[f"{look.kind}, {name}"].append(Point(price, known.mean(), (price, price), interval))
+    return chart(series, "UNet evaluations, % of a full sample's", "rank correlation with the end")
 
 
 def _blocks(candidates: Candidates, keepers: int, size: int) -> np.ndarray:
-    """The same, when only so many are sampled and ranked at the end: the mean over as many disjoint choices as there are."""
+    """(P, QUALITIES), means over the kept, when only so many are sampled: the mean over as many disjoint choices as there are."""
     means = []
-    for pair, quality in enumerate(candidates.quality):
+    for scores, quality in zip(candidates.scores, candidates.quality, strict=True):
         blocks = [np.arange(first, first + size) for first in range(0, candidates.count - size + 1, size)]
-        kept = [candidates.order(pair, candidates.row.steps, block)[:keepers] for block in blocks]
-        means.append(np.mean([quality[chosen].mean(axis=0) for chosen in kept], axis=0))
+        means.append(np.mean([quality[order(scores, block)[:keepers]].mean(axis=0) for block in blocks], axis=0))
     return np.array(means)
 
 
@@ -167,5 +228,7 @@ def _over_pairs(drawn: np.ndarray) -> np.ndarray:
 
 def _interval(values: np.ndarray, digits: int = 0) -> str:
     known = values[~np.isnan(values)]
+    if not len(known):
+        return "-"
     low, high = bootstrap(_over_pairs, known)
-    return f"{known.mean():.{digits}f} ({low:.{digits}f} to {high:.{digits}f})" if len(known) else "-"
+    return f"{known.mean():.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"

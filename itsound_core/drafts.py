@@ -1,0 +1,66 @@
+"""The plan of a keeper search: every candidate is drafted, and only those with promising drafts are sampled in full.
+
+A draft is a sample of the same noise by a multistep solver, in a few steps of the same schedule. It comes close to what the full sample
+will be, where an x0 estimate from the first steps of the full sample, for the same price, does not yet.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+MOST = 20
+"""Steps beyond which a draft tells little more: what a budget has left samples more candidates in full."""
+LEAST = 8
+"""Steps below which a draft tells little."""
+
+
+def draft_places(steps: int, draft_steps: int) -> list[int]:
+    """Which of a schedule's 0..steps noise levels a draft of so many steps takes: evenly, the first and the last among them.
+
+    Raises ValueError when draft_steps is not in 1 .. steps.
+    """
+    if not 1 <= draft_steps <= steps:
+        raise ValueError(f"a draft of {steps} steps takes 1 to {steps} of them, not {draft_steps}.")
+    return [round(i * steps / draft_steps) for i in range(draft_steps + 1)]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A search among `candidates`: each is drafted in `draft_steps`, and the best `finalists` are sampled in `steps`.
+
+    draft_steps is 0 where all are finalists.
+    """
+
+    candidates: int
+    steps: int
+    draft_steps: int
+    finalists: int
+
+    @property
+    def cost(self) -> int:
+        """Steps of single samples in all."""
+        return self.candidates * self.draft_steps + self.finalists * self.steps
+
+
+def plan(candidates: int, keepers: int, steps: int, budget: float, earliest: int = 1) -> Plan:
+    """The plan with the longest drafts of up to MOST steps that the budget allows, and as many finalists as it then has left.
+
+    budget: full samples' worth of steps. earliest: steps that a draft must have for every model to take part in it. With the budget of all
+    candidates there are no drafts. Raises ValueError for impossible numbers, and where the budget is too small, with the smallest that
+    would do.
+    """
+    if not 1 <= keepers <= candidates:
+        raise ValueError(f"{keepers} keepers of {candidates} candidates: keep at least 1 and at most all.")
+    if budget >= candidates:
+        return Plan(candidates, steps, 0, candidates)
+    least = max(earliest, min(LEAST, math.ceil(steps / 2)))
+    affordable = math.floor(budget * steps)
+    draft_steps = min(max(MOST, least), (affordable - keepers * steps) // candidates)
+    if draft_steps < least:
+        smallest = min(candidates, math.ceil(10 * (keepers + candidates * least / steps)) / 10)
+        raise ValueError(
+            f"a budget of {budget:g} full samples is too small to choose {keepers} of {candidates} candidates at {steps} steps by drafts "
+            f"of {least} steps: {smallest:g} or more are needed, or fewer candidates."
+        )
+    return Plan(candidates, steps, draft_steps, min(candidates, (affordable - candidates * draft_steps) // steps))
