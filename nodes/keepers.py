@@ -284,7 +284,7 @@ def _fewest_steps(guider: comfy.samplers.CFGGuider, sigmas: Tensor) -> int:
     if not isinstance(guider, JointGuider):
         return 1
     steps = len(sigmas) - 1
-    latest = min(expert.start for expert in guider.experts if expert.votes(float(sigmas[-2])))
+    latest = min((expert.start for expert in guider.experts if expert.votes(float(sigmas[-2]))), default=float("inf"))
     return next(fewest for fewest in range(1, steps + 1) if sigmas[draft_places(steps, fewest)[-2]] <= latest)
 
 

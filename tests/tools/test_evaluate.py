@@ -17,7 +17,7 @@ from tools.evaluate.rows import EMBEDDED, PAPER, TABLES, Row
 from tools.evaluate.samples import LISTS
 from tools.intervals import bootstrap, mean_interval
 
-COMMITTED = Path(__file__).parents[2] / "results" / "embedded"
+RESULTS = Path(__file__).parents[2] / "results"
 FILES = {"image": "a", "audio": "b", "vae": "c", "clip": "d", "clap": "e", "judges": "f"}
 
 
@@ -67,12 +67,13 @@ def test_a_part_of_a_list_is_the_same_as_in_the_whole_and_seeds_keep_a_pair():
     assert len({s.seed for s in of_a_pair}) == 8
 
 
-def test_committed_records_are_of_today_s_rows_and_samples():
-    found = records.read(COMMITTED)
+@pytest.mark.parametrize(("folder", "steps", "seeds"), [("embedded", None, 1), ("ablations", 25, 1), ("search", None, 16)])
+def test_committed_records_are_of_today_s_rows_and_samples(folder, steps, seeds):
+    found = records.read(RESULTS / folder)
     assert found
     for one in found:
-        assert Row.of(one) == EMBEDDED[one["row"]]
-        assert records.record_of_sample(one) == asdict(LISTS["test"].samples(one["index"], 1)[0])
+        assert Row.of(one) == EMBEDDED[one["row"]].changed(steps, None, None)
+        assert records.record_of_sample(one) == asdict(LISTS["test"].samples(one["index"], 1, seeds)[0])
 
 
 def test_a_row_comes_back_from_its_record():
