@@ -7,6 +7,7 @@ will be, where an x0 estimate from the first steps of the full sample, for the s
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 
 MOST = 20
@@ -15,14 +16,23 @@ LEAST = 8
 """Steps below which a draft tells little."""
 
 
-def draft_places(steps: int, draft_steps: int) -> list[int]:
-    """Which of a schedule's 0..steps noise levels a draft of so many steps takes: evenly, the first and the last among them.
+def draft_places(steps: int, draft_steps: int, onsets: Collection[int] = ()) -> list[int]:
+    """Which of a schedule's 0..steps noise levels a draft of so many steps takes: evenly from the first to the last, and every onset.
 
-    Raises ValueError when draft_steps is not in 1 .. steps.
+    onsets: levels at which a model begins to take part, as after a warm start; a draft that passes over one becomes another sample. Each
+    takes the place of the nearest level. Raises ValueError when draft_steps is not in 1 .. steps, or too few for the onsets.
     """
     if not 1 <= draft_steps <= steps:
         raise ValueError(f"a draft of {steps} steps takes 1 to {steps} of them, not {draft_steps}.")
-    return [round(i * steps / draft_steps) for i in range(draft_steps + 1)]
+    places = [round(i * steps / draft_steps) for i in range(draft_steps + 1)]
+    free = set(range(1, draft_steps)) - {places.index(onset) for onset in onsets if onset in places}
+    for onset in sorted(set(onsets) - set(places)):
+        if not free:
+            raise ValueError(f"a draft of {draft_steps} steps is too short: models begin to take part after {sorted(onsets)} of {steps}.")
+        nearest = min(free, key=lambda i: abs(places[i] - onset))
+        places[nearest] = onset
+        free.remove(nearest)
+    return sorted(places)
 
 
 @dataclass(frozen=True)
@@ -43,18 +53,18 @@ class Plan:
         return self.candidates * self.draft_steps + self.finalists * self.steps
 
 
-def plan(candidates: int, keepers: int, steps: int, budget: float, earliest: int = 1) -> Plan:
+def plan(candidates: int, keepers: int, steps: int, budget: float, fewest: int = 1) -> Plan:
     """The plan with the longest drafts of up to MOST steps that the budget allows, and as many finalists as it then has left.
 
-    budget: full samples' worth of steps. earliest: steps that a draft must have for every model to take part in it. With the budget of all
-    candidates there are no drafts. Raises ValueError for impossible numbers, and where the budget is too small, with the smallest that
+    budget: full samples' worth of steps. fewest: steps that a draft must have for all its onsets. With the budget of all candidates there
+    are no drafts. Raises ValueError for impossible numbers, and where the budget is too small, with the smallest that
     would do.
     """
     if not 1 <= keepers <= candidates:
         raise ValueError(f"{keepers} keepers of {candidates} candidates: keep at least 1 and at most all.")
     if budget >= candidates:
         return Plan(candidates, steps, 0, candidates)
-    least = max(earliest, min(LEAST, math.ceil(steps / 2)))
+    least = max(fewest, min(LEAST, math.ceil(steps / 2)))
     affordable = math.floor(budget * steps)
     draft_steps = min(max(MOST, least), (affordable - keepers * steps) // candidates)
     if draft_steps < least:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 
 import torch
 from torch import Tensor
-
-from .drafts import draft_places
 
 NoisePredictor = Callable[[Tensor, Tensor], Tensor]
 """(latents (B, C, H, W), timestep ()) -> noise estimate (B, C, H, W).
@@ -58,14 +56,14 @@ class NoiseSchedule:
         stride = self.training_steps // steps
         return [step * stride + self.offset for step in reversed(range(steps))]
 
-    def intervals(self, steps: int, draft_of: int = 0) -> list[tuple[int, int]]:
-        """Each timestep of a run with the one that follows it; the last one's lies before the first of the training.
+    def intervals(self, steps: int) -> list[tuple[int, int]]:
+        """Each of a run's `timesteps` with the one that follows it; the last one's lies before the first of the training."""
+        return [(timestep, timestep - self.training_steps // steps) for timestep in self.timesteps(steps)]
 
-        draft_of: steps of a longer run of whose `timesteps` this one takes only so many, evenly, from its first to its end.
-        """
-        whole = draft_of or steps
-        timesteps = [*self.timesteps(whole), self.offset - self.training_steps // whole]
-        return list(pairwise(timesteps[place] for place in draft_places(whole, steps)))
+    def draft(self, steps: int, places: Sequence[int]) -> list[tuple[int, int]]:
+        """The same, of a draft that takes only some of the run's 0..steps noise levels."""
+        levels = [*self.timesteps(steps), self.intervals(steps)[-1][1]]
+        return list(pairwise(levels[place] for place in places))
 
 
 STABLE_DIFFUSION = NoiseSchedule()
@@ -143,16 +141,16 @@ def dpm_solver_2m(
     latents: Tensor,
     steps: int = 20,
     schedule: NoiseSchedule = STABLE_DIFFUSION,
-    draft_of: int = 0,
+    places: Sequence[int] = (),
     callback: OnStep | None = None,
 ) -> Tensor:
     """The same process from the same noise by DPM-Solver++(2M) (Lu et al., arXiv 2211.01095, Algorithm 2), which needs fewer steps.
 
     Second order, with one evaluation a step: a step follows x0 extrapolated from this estimate and the one before; the first is DDIM's.
-    draft_of: see `NoiseSchedule.intervals`.
+    places: of the 0..steps noise levels those that a draft takes; all without.
     """
     before, before_length = torch.empty(0), math.inf
-    for step, (timestep, following) in enumerate(schedule.intervals(steps, draft_of)):
+    for step, (timestep, following) in enumerate(schedule.draft(steps, places or range(steps + 1))):
         noise = predict_noise(latents, torch.tensor(timestep))
         alpha, next_alpha = schedule.alpha(timestep), schedule.alpha(following)
         x0 = denoised(latents, noise, alpha)

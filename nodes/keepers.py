@@ -136,7 +136,7 @@ class KeeperSearch(io.ComfyNode):
         _check(canvas)
         sigmas = comfy.samplers.KSampler(model, steps, model.load_device, sampler_name, scheduler, 1.0).sigmas
         try:
-            planned = plan(candidates, keepers, len(sigmas) - 1, budget, earliest=_fewest_steps(guider, sigmas))
+            planned = plan(candidates, keepers, len(sigmas) - 1, budget, fewest=1 + len(_onsets(guider, sigmas)))
         except ValueError as error:
             raise ValueError(f"{NODE}: {error}") from None
         mask = latent_image.get("noise_mask")
@@ -194,7 +194,7 @@ class Search:
         """The keepers, best first. Cancelled after some are sampled in full, the best of those; before, the interrupt goes on."""
         finalists = self.everyone
         if self.plan.draft_steps:
-            sigmas = self.sigmas[draft_places(self.plan.steps, self.plan.draft_steps)]
+            sigmas = self.sigmas[draft_places(self.plan.steps, self.plan.draft_steps, _onsets(self.guider, self.sigmas))]
             for batch in self._batches(self.everyone):
                 self._sample(batch, DRAFT_SAMPLER, sigmas)
                 self._judge(batch, QUICK_ITERATIONS)
@@ -279,13 +279,11 @@ def _order(found: list[Candidate]) -> list[int]:
     return top_shares(*(torch.tensor([getattr(one, name) for one in found]) for name in ("picture_score", "sound_score")))
 
 
-def _fewest_steps(guider: comfy.samplers.CFGGuider, sigmas: Tensor) -> int:
-    """Of a draft, for every expert that has a say in the full sample to have one in it."""
+def _onsets(guider: comfy.samplers.CFGGuider, sigmas: Tensor) -> set[int]:
+    """Steps after which an expert begins to take part; not those that do from the first step, or never."""
     if not isinstance(guider, JointGuider):
-        return 1
-    steps = len(sigmas) - 1
-    latest = min((expert.start for expert in guider.experts if expert.votes(float(sigmas[-2]))), default=float("inf"))
-    return next(fewest for fewest in range(1, steps + 1) if sigmas[draft_places(steps, fewest)[-2]] <= latest)
+        return set()
+    return {sum(not expert.votes(float(sigma)) for sigma in sigmas[:-1]) for expert in guider.experts} - {0, len(sigmas) - 1}
 
 
 def _check(canvas: Tensor) -> None:

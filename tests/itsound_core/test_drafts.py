@@ -1,5 +1,8 @@
 """Plans of a search: what they cost, and what they draft."""
 
+from itertools import pairwise
+from math import ceil
+
 import pytest
 
 from itsound_core.drafts import LEAST, MOST, Plan, draft_places, plan
@@ -28,10 +31,10 @@ def test_with_the_budget_of_all_there_are_no_drafts():
     assert plan(8, 2, 50, 8) == plan(8, 2, 50, 100) == Plan(8, 50, 0, 8)
 
 
-def test_a_draft_has_the_steps_that_every_model_needs_to_take_part():
-    assert plan(16, 2, 100, 12, earliest=30).draft_steps == 30
+def test_a_draft_has_the_steps_that_it_must_have():
+    assert plan(16, 2, 100, 12, fewest=30).draft_steps == 30
     with pytest.raises(ValueError, match="drafts of 30 steps: 6.8 or more"):
-        plan(16, 2, 100, 6, earliest=30)
+        plan(16, 2, 100, 6, fewest=30)
 
 
 @pytest.mark.parametrize(
@@ -59,9 +62,24 @@ def test_the_smallest_budget_that_is_named_is_enough():
 @pytest.mark.parametrize(("steps", "draft_steps"), [(100, 20), (100, 15), (50, 8), (4, 2), (7, 7), (5, 1)])
 def test_a_draft_goes_evenly_from_the_first_noise_level_to_the_last(steps, draft_steps):
     places = draft_places(steps, draft_steps)
-    strides = [late - early for early, late in zip(places, places[1:], strict=False)]
+    strides = [late - early for early, late in pairwise(places)]
     assert places[0] == 0 and places[-1] == steps and len(strides) == draft_steps
     assert max(strides) - min(strides) <= 1 and min(strides) >= 1
+
+
+@pytest.mark.parametrize("onsets", [{10}, {1, 99}, {10, 11, 12}, {7, 50, 93}])
+@pytest.mark.parametrize("draft_steps", [8, 12, 20])
+def test_a_draft_takes_every_onset_and_has_no_more_steps_for_it(draft_steps, onsets):
+    places = draft_places(100, draft_steps, onsets)
+    assert onsets < set(places) and len(set(places)) == draft_steps + 1 and places == sorted(places)
+    assert places[0] == 0 and places[-1] == 100
+    assert max(late - early for early, late in pairwise(places)) <= (1 + len(onsets)) * ceil(100 / draft_steps)
+
+
+def test_a_draft_with_fewer_steps_than_onsets_is_refused():
+    assert draft_places(100, 3, {10, 90}) == [0, 10, 90, 100]
+    with pytest.raises(ValueError, match=r"2 steps is too short.*\[10, 90\] of 100"):
+        draft_places(100, 2, {10, 90})
 
 
 @pytest.mark.parametrize("draft_steps", [0, 101])

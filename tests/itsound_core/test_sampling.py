@@ -132,8 +132,8 @@ def test_dpm_solver_comes_nearer_to_the_exact_solution_than_ddim():
 
 
 def test_a_draft_goes_through_some_of_the_timesteps_of_the_full_sample_from_its_first_to_its_end():
-    full, draft = STABLE_DIFFUSION.intervals(100), STABLE_DIFFUSION.intervals(20, draft_of=100)
+    full, draft = STABLE_DIFFUSION.intervals(100), STABLE_DIFFUSION.draft(100, range(0, 101, 5))
     assert len(draft) == 20 and draft[0][0] == full[0][0] and draft[-1][1] == full[-1][1]
     assert {timestep for timestep, _ in draft} < {timestep for timestep, _ in full}
     assert all(following == timestep for (_, following), (timestep, _) in pairwise(draft))
-    assert STABLE_DIFFUSION.intervals(30, draft_of=30) == STABLE_DIFFUSION.intervals(30)
+    assert STABLE_DIFFUSION.draft(30, range(31)) == STABLE_DIFFUSION.intervals(30)

@@ -133,12 +133,12 @@ def test_a_mask_is_heeded(modules, graph, scored_by_seed):
     torch.testing.assert_close(latent["samples"][..., :3], canvas["samples"].expand(2, -1, -1, -1)[..., :3], atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize(("t_image", "fewest"), [(0.9, 1), (0.5, 2), (0.15, 4), (0.05, 6), (0.0, 1)])
-def test_a_draft_has_steps_enough_for_every_model_that_takes_part_in_the_sample(modules, graph, t_image, fewest):
+@pytest.mark.parametrize(("t_image", "onsets"), [(1.0, set()), (0.9, {1}), (0.5, {4}), (0.05, {7}), (0.0, set())])
+def test_a_draft_knows_after_which_step_a_model_begins_to_take_part(modules, graph, t_image, onsets):
     (guider,) = modules["sampling"].MultimodalGuider.execute(**graph["guided"] | {"t_image": t_image}).result
     model = guider.model_patcher
     sigmas = comfy.samplers.KSampler(model, STEPS, model.load_device, "ddim", "ddim_uniform", 1.0).sigmas
-    assert modules["keepers"]._fewest_steps(guider, sigmas) == fewest
+    assert modules["keepers"]._onsets(guider, sigmas) == onsets
 
 
 def test_pictures_sounds_and_scores_belong_to_the_keepers_best_first(modules, graph):

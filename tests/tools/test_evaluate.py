@@ -321,6 +321,7 @@ def test_where_drafts_tell_nothing_a_search_keeps_no_better_than_chance():
 def test_a_draft_costs_its_evaluations_of_both_models():
     (found,) = search.searches(drafted(told=1.0, pairs=1))
     assert EMBEDDED["joint"].voters == 10 * [1] + 90 * [2] and EMBEDDED["draft-20"].voters == 2 * [1] + 18 * [2]
+    assert EMBEDDED["draft-12"].places[:3] == [0, 10, 17]  # nor does a draft prolong the warm start
     assert found.drafts[20].price == 38 / 190
 
 

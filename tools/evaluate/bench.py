@@ -115,8 +115,10 @@ class Bench:
                     found[done] = scores
 
         noise = torch.cat([torch.randn(LATENT_SHAPE, generator=torch.Generator().manual_seed(sample.seed)) for sample in batch])
-        solve = ddim if row.solver == "ddim" else partial(dpm_solver_2m, draft_of=row.draft_of)
-        return decode(self.vae, solve(self.predictor(row, batch), noise.to(self.device), steps=row.steps, callback=look))
+        noise, predict = noise.to(self.device), self.predictor(row, batch)
+        if row.solver == "ddim":
+            return decode(self.vae, ddim(predict, noise, row.steps, callback=look))
+        return decode(self.vae, dpm_solver_2m(predict, noise, row.draft_of or row.steps, places=row.places, callback=look))
 
     def predictor(self, row: Row, batch: list[Sample]) -> NoisePredictor:
         """The product of the row's sides, with its warm start."""

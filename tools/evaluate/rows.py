@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
+from itsound_core.drafts import draft_places
 from itsound_core.sampling import STABLE_DIFFUSION
 
 Method = Literal["denoise", "imprint", "sds", "replay"]
@@ -63,11 +64,27 @@ class Row:
         return None not in (self.image_guidance, self.audio_guidance)
 
     @property
+    def starts(self) -> tuple[float, ...]:
+        """Timesteps at and below which each side takes part."""
+        shares = (self.t_image, self.t_audio) if self.joint else (1.0,)
+        return tuple(STABLE_DIFFUSION.training_steps * share for share in shares)
+
+    @property
+    def onsets(self) -> set[int]:
+        """Steps of the full sample after which a side begins to take part."""
+        timesteps = STABLE_DIFFUSION.timesteps(self.draft_of or self.steps)
+        return {sum(timestep > start for timestep in timesteps) for start in self.starts} - {0}
+
+    @property
+    def places(self) -> list[int]:
+        """The noise levels that it takes, of those of the full sample."""
+        return draft_places(self.draft_of or self.steps, self.steps, self.onsets)
+
+    @property
     def voters(self) -> list[int]:
         """How many models are evaluated, once for each prompt of theirs, in each step of denoising."""
-        starts = (self.t_image, self.t_audio) if self.joint else (1.0,)
-        timesteps = [timestep for timestep, _ in STABLE_DIFFUSION.intervals(self.steps, self.draft_of)]
-        return [sum(timestep <= STABLE_DIFFUSION.training_steps * start for start in starts) for timestep in timesteps]
+        intervals = STABLE_DIFFUSION.draft(self.draft_of or self.steps, self.places)
+        return [sum(timestep <= start for start in self.starts) for timestep, _ in intervals]
 
     @property
     def telling(self) -> int:
