@@ -133,7 +133,7 @@ def test_a_mask_is_heeded(modules, graph, scored_by_seed):
     torch.testing.assert_close(latent["samples"][..., :3], canvas["samples"].expand(2, -1, -1, -1)[..., :3], atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize(("t_image", "onsets"), [(1.0, set()), (0.9, {1}), (0.5, {4}), (0.05, {7}), (0.0, set())])
+@pytest.mark.parametrize(("t_image", "onsets"), [(1.0, set()), (0.8, {1}), (0.5, {4}), (0.05, {7}), (0.0, set())])
 def test_a_draft_knows_after_which_step_a_model_begins_to_take_part(modules, graph, t_image, onsets):
     (guider,) = modules["sampling"].MultimodalGuider.execute(**graph["guided"] | {"t_image": t_image}).result
     model = guider.model_patcher
