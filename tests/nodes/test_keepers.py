@@ -74,9 +74,9 @@ def search(modules, graph, candidates=6, keepers=2, budget=5.0, sampler="ddim", 
 
 
 @torch.inference_mode()
-def alone(modules, graph, seed, sampler="ddim", canvas=None):
+def alone(modules, graph, seed, sampler="ddim", canvas=None, **guided):
     node = modules["sampling"].MultimodalKSampler
-    (latent,) = node.execute(canvas or graph["canvas"], seed, STEPS, sampler, "ddim_uniform", 1.0, **graph["guided"]).result
+    (latent,) = node.execute(canvas or graph["canvas"], seed, STEPS, sampler, "ddim_uniform", 1.0, **graph["guided"] | guided).result
     return latent["samples"]
 
 
@@ -131,6 +131,16 @@ def test_a_mask_is_heeded(modules, graph, scored_by_seed):
     latent, *_, seeds = search(modules, graph, latent_image=canvas, batch_size=1)
     assert torch.equal(latent["samples"][0], alone(modules, graph, int(seeds.split(",")[0]), canvas=canvas)[0])
     torch.testing.assert_close(latent["samples"][..., :3], canvas["samples"].expand(2, -1, -1, -1)[..., :3], atol=1e-4, rtol=0)
+
+
+def test_models_that_work_by_flow_matching_are_searched_too(modules, graph, scored_by_seed):
+    patch = importlib.import_module("comfy_extras.nodes_model_advanced").ModelSamplingSD3().patch
+    with torch.inference_mode():
+        flow = {side: patch(graph["guided"][side], shift=1.0)[0] for side in ("image_model", "audio_model")}
+        (guider,) = modules["sampling"].MultimodalGuider.execute(**graph["guided"] | flow).result
+    latent, *_, seeds = search(modules, graph, guider=guider, batch_size=1)
+    assert seeds == f"{scored_by_seed[0]}, {scored_by_seed[1]}"
+    assert torch.equal(latent["samples"][0], alone(modules, graph, scored_by_seed[0], **flow)[0])
 
 
 @pytest.mark.parametrize(("t_image", "onsets"), [(1.0, set()), (0.8, {1}), (0.5, {4}), (0.05, {7}), (0.0, set())])
