@@ -125,7 +125,7 @@ def rows(image: Row, audio: Row, joint: Row, sds: Row) -> dict[str, Row]:
         **{f"weight-{weight:g}": replace(joint, audio_weight=weight) for weight in (0.3, 0.4, 0.6, 0.7)},
         **{f"ddim-{steps}": replace(joint, steps=steps) for steps in (15, 20, 30, 50)},
         **{f"multistep-{steps}": replace(joint, steps=steps, solver="dpm-solver-2m") for steps in (15, 20, 30)},
-        **{f"draft-{steps}": replace(joint, steps=steps, solver="dpm-solver-2m", draft_of=joint.steps) for steps in (10, 12, 20, 30)},
+        **{f"draft-{steps}": replace(joint, steps=steps, solver="dpm-solver-2m", draft_of=joint.steps) for steps in (12, 20, 30)},
         "hifi-gan": replace(joint, method="replay", sources=("joint",), vocoder="hifi-gan"),
         "hifi-gan-phase": replace(joint, method="replay", sources=("joint",), vocoder="hifi-gan phase"),
         "candidates": replace(joint, steps=joint.steps // 2, foresee=5),
