@@ -338,6 +338,8 @@ def test_the_report_names_price_and_loss_of_each_way():
     lines = search.report(search.searches(drafted(told=1.0)), keepers=2).splitlines()
     third = next(line for line in lines if line.startswith("| 16 drafts of 20 steps, 2 of them in full | 5.2 |"))
     assert third.endswith("| 1.5 (1.5 to 1.5) | 0.0 (0.0 to 0.0) | 0.0 (0.0 to 0.0) | 0.0 (0.0 to 0.0) |")
+    compared = next(line for line in lines if line.startswith("- 16 drafts of 20 steps, 2 of them in full, less 5 only"))
+    assert "place -" in compared and "clip -" not in compared  # nearer to the front, with a higher score
     unpicked = next(line for line in lines if line.startswith("| unpicked | 2.0 |"))
     assert unpicked.count("-") > 0 and " 8.5 (8.5 to 8.5) |" in unpicked
     assert "<svg" in search.curve(search.searches(drafted(told=0.5)))

@@ -167,6 +167,7 @@ def report(found: Sequence[Candidates], keepers: int) -> str:
 def _quality_table(candidates: Candidates, keepers: int) -> list[str]:
     count = candidates.count
     ways = {f"all {count}, ranked at the end": (float(count), _blocks(candidates, keepers, count))}
+    compared = []
     for budget in [share * count for share in SHARES]:
         try:
             searched = plan(count, keepers, candidates.row.steps, budget)
@@ -176,7 +177,10 @@ def _quality_table(candidates: Candidates, keepers: int) -> list[str]:
         told = f"{count} drafts of {searched.draft_steps} steps, {searched.finalists} of them in full"
         ways[told] = candidates.price(searched), np.array(quality)
         if int(budget) >= keepers:
-            ways[f"{int(budget)} only, ranked at the end"] = float(int(budget)), _blocks(candidates, keepers, int(budget))
+            fewer, of_fewer = f"{int(budget)} only, ranked at the end", _blocks(candidates, keepers, int(budget))
+            ways[fewer] = float(int(budget)), of_fewer
+            apart = {name: _interval((quality - of_fewer)[:, QUALITIES.index(name)], 1) for name in ("clip", "clap", "both", "place")}
+            compared.append(f"- {told}, less {fewer}: {', '.join(f'{name} {value}' for name, value in apart.items())}")
     for steps, look in candidates.drafts.items():
         best = [order(scores, np.arange(count))[:keepers] for scores in look.scores]
         quality = [of_pair[kept].mean(axis=0) for of_pair, kept in zip(candidates.draft_quality[steps], best, strict=True)]
@@ -196,7 +200,7 @@ def _quality_table(candidates: Candidates, keepers: int) -> list[str]:
         cells = [_interval(quality[:, i], digits=int(asked == "place")) for i, asked in enumerate(QUALITIES)]
         apart = [quality[:, i] - of_all[:, i] for i in map(QUALITIES.index, ("clip", "clap", "both"))]
         lines.append(f"| {name} | {price:.1f} | {' | '.join([*cells, *(_interval(values, 1) for values in apart)])} |")
-    return lines
+    return [*lines, "", *compared]
 
 
 def curve(found: Sequence[Candidates]) -> str:
