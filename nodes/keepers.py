@@ -32,6 +32,8 @@ DRAFT_SAMPLER = "dpmpp_2m"
 NOISELESS = {"ddim", "deis", "dpm_2", "dpmpp_2m", "euler", "gradient_estimation", "heun", "heunpp2", "ipndm", "ipndm_v", "lms"}
 NOISELESS |= {"uni_pc", "uni_pc_bh2"}
 """Samplers of which a batch is as many single samples: no noise of their own, no steps that depend on the batch."""
+NOISY = ("ancestral", "ddpm", "lcm", "sa_solver", "sde", "seeds")
+"""In the names of samplers that add so much noise of their own that the first noise says next to nothing of the sample."""
 QUICK_ITERATIONS = 16
 """Of Griffin-Lim, for a sound that is only scored."""
 
@@ -82,8 +84,8 @@ class KeeperSearch(io.ComfyNode):
                     "sampler_name",
                     options=comfy.samplers.KSampler.SAMPLERS,
                     default="ddim",
-                    tooltip=f"Sampler of the full samples; drafts are made by {DRAFT_SAMPLER}. They tell less of samplers that add noise "
-                    "of their own (ancestral, sde).",
+                    tooltip=f"Sampler of the full samples; drafts are made by {DRAFT_SAMPLER}. Of samplers that add noise of their own "
+                    "(ancestral, sde, lcm) drafts tell nothing: these need a budget of as many samples as candidates.",
                 ),
                 io.Combo.Input(
                     "scheduler", options=comfy.samplers.KSampler.SCHEDULERS, default="ddim_uniform", tooltip="Spacing of the noise levels."
@@ -135,6 +137,11 @@ class KeeperSearch(io.ComfyNode):
         canvas = comfy.sample.fix_empty_latent_channels(model, latent_image["samples"], latent_image.get("downscale_ratio_spacial"))
         _check(canvas)
         sigmas = comfy.samplers.KSampler(model, steps, model.load_device, sampler_name, scheduler, 1.0).sigmas
+        if budget < candidates and any(name in sampler_name for name in NOISY):
+            raise ValueError(
+                f"{NODE}: sampler_name is {sampler_name}, which adds noise of its own, so that drafts tell nothing of its samples. Choose "
+                "one that does not, such as ddim, euler or dpmpp_2m; or a budget as large as candidates, to sample all in full."
+            )
         try:
             planned = plan(candidates, keepers, len(sigmas) - 1, budget, fewest=1 + len(_onsets(guider, sigmas)))
         except ValueError as error:

@@ -80,9 +80,9 @@ def alone(modules, graph, seed, sampler="ddim", canvas=None, **guided):
     return latent["samples"]
 
 
-@pytest.mark.parametrize("sampler", ["ddim", "dpmpp_2m", "euler_ancestral"])
-def test_a_keeper_is_to_the_bit_what_the_sampler_gives_for_its_seed(modules, graph, scored_by_seed, sampler):
-    latent, _, _, _, seeds = search(modules, graph, sampler=sampler, batch_size=1)
+@pytest.mark.parametrize(("sampler", "budget", "batch_size"), [("ddim", 5.0, 1), ("dpmpp_2m", 5.0, 1), ("euler_ancestral", 6.0, 0)])
+def test_a_keeper_is_to_the_bit_what_the_sampler_gives_for_its_seed(modules, graph, scored_by_seed, sampler, budget, batch_size):
+    latent, _, _, _, seeds = search(modules, graph, budget=budget, sampler=sampler, batch_size=batch_size)
     assert seeds == f"{scored_by_seed[0]}, {scored_by_seed[1]}"
     for sample, seed in zip(latent["samples"], seeds.split(", "), strict=True):
         assert torch.equal(sample, alone(modules, graph, int(seed), sampler)[0])
@@ -193,6 +193,7 @@ def test_cancelled_before_anything_is_finished_the_run_ends(modules, graph, scor
     [
         ({"keepers": 7}, "7 keepers of 6"),
         ({"budget": 0.5}, "budget of 0.5 full samples is too small"),
+        ({"sampler": "dpmpp_2m_sde"}, "dpmpp_2m_sde, which adds noise of its own"),
         ({"image_prompt": ""}, "image_prompt is empty"),
         ({"audio_prompt": "a\nb"}, "audio_prompt has 2 lines"),
         ({"latent_image": {"samples": torch.zeros(2, 4, 32, 32)}}, "batch of 2; give one canvas"),
