@@ -13,7 +13,7 @@ from dataclasses import dataclass
 MOST = 20
 """Steps beyond which a draft tells little more: what a budget has left samples more candidates in full."""
 LEAST = 8
-"""Steps below which a draft tells little."""
+"""Steps below which a draft tells little; of samples with fewer than twice as many, half of theirs."""
 
 
 def draft_places(steps: int, draft_steps: int, onsets: Collection[int] = ()) -> list[int]:
@@ -57,8 +57,7 @@ def plan(candidates: int, keepers: int, steps: int, budget: float, fewest: int =
     """The plan with the longest drafts of up to MOST steps that the budget allows, and as many finalists as it then has left.
 
     budget: full samples' worth of steps. fewest: steps that a draft must have for all its onsets. With the budget of all candidates there
-    are no drafts. Raises ValueError for impossible numbers, and where the budget is too small, with the smallest that
-    would do.
+    are no drafts. Raises ValueError for impossible numbers, and where the budget is too small, with the smallest that would do.
     """
     if not 1 <= keepers <= candidates:
         raise ValueError(f"{keepers} keepers of {candidates} candidates: keep at least 1 and at most all.")

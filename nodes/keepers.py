@@ -142,12 +142,16 @@ class KeeperSearch(io.ComfyNode):
                 f"{NODE}: sampler_name is {sampler_name}, which adds noise of its own, so that drafts tell nothing of its samples. Choose "
                 "one that does not, such as ddim, euler or dpmpp_2m; or a budget as large as candidates, to sample all in full."
             )
+        onsets = _onsets(guider, sigmas)
         try:
-            planned = plan(candidates, keepers, len(sigmas) - 1, budget, fewest=1 + len(_onsets(guider, sigmas)))
+            planned = plan(candidates, keepers, len(sigmas) - 1, budget, fewest=1 + len(onsets))
         except ValueError as error:
             raise ValueError(f"{NODE}: {error}") from None
+        draft_sigmas = sigmas[draft_places(planned.steps, planned.draft_steps, onsets)] if planned.draft_steps else None
         mask = latent_image.get("noise_mask")
-        search = Search(guider, vae, scorer, vocoder, seen, heard, canvas, mask, seed, sigmas, sampler_name, batch_size, planned, keepers)
+        search = Search(
+            guider, vae, scorer, vocoder, seen, heard, canvas, mask, seed, draft_sigmas, sigmas, sampler_name, batch_size, planned, keepers
+        )
         kept = search.run()
         pictures, waveforms = (torch.stack([getattr(one, name) for one in kept]) for name in ("picture", "waveform"))
         return io.NodeOutput(
@@ -185,6 +189,8 @@ class Search:
     canvas: Tensor
     mask: Tensor | None
     seed: int
+    draft_sigmas: Tensor | None
+    """None where all are sampled in full at once."""
     sigmas: Tensor
     sampler_name: str
     batch_size: int
@@ -200,10 +206,9 @@ class Search:
     def run(self) -> list[Candidate]:
         """The keepers, best first. Cancelled after some are sampled in full, the best of those; before, the interrupt goes on."""
         finalists = self.everyone
-        if self.plan.draft_steps:
-            sigmas = self.sigmas[draft_places(self.plan.steps, self.plan.draft_steps, _onsets(self.guider, self.sigmas))]
+        if self.draft_sigmas is not None:
             for batch in self._batches(self.everyone):
-                self._sample(batch, DRAFT_SAMPLER, sigmas)
+                self._sample(batch, DRAFT_SAMPLER, self.draft_sigmas)
                 self._judge(batch, QUICK_ITERATIONS)
                 self._show(self.everyone)
             finalists = [self.everyone[i] for i in _order(self.everyone)[: self.plan.finalists]]

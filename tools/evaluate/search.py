@@ -171,11 +171,12 @@ def _quality_table(candidates: Candidates, keepers: int) -> list[str]:
     for budget in [share * count for share in SHARES]:
         try:
             searched = plan(count, keepers, candidates.row.steps, budget)
-            quality = [of_pair[candidates.kept(pair, keepers, searched)].mean(axis=0) for pair, of_pair in enumerate(candidates.quality)]
+            kept = [candidates.kept(pair, keepers, searched) for pair in range(len(candidates.pairs))]
         except (ValueError, KeyError):  # too little for drafts, or for such as were made
             continue
         told = f"{count} drafts of {searched.draft_steps} steps, {searched.finalists} of them in full"
-        ways[told] = candidates.price(searched), np.array(quality)
+        quality = _means(candidates.quality, kept)
+        ways[told] = candidates.price(searched), quality
         if int(budget) >= keepers:
             fewer, of_fewer = f"{int(budget)} only, ranked at the end", _blocks(candidates, keepers, int(budget))
             ways[fewer] = float(int(budget)), of_fewer
@@ -183,8 +184,7 @@ def _quality_table(candidates: Candidates, keepers: int) -> list[str]:
             compared.append(f"- {told}, less {fewer}: {', '.join(f'{name} {value}' for name, value in apart.items())}")
     for steps, look in candidates.drafts.items():
         best = [order(scores, np.arange(count))[:keepers] for scores in look.scores]
-        quality = [of_pair[kept].mean(axis=0) for of_pair, kept in zip(candidates.draft_quality[steps], best, strict=True)]
-        ways[f"{count} drafts of {steps} steps, kept as they are"] = count * look.price, np.array(quality)
+        ways[f"{count} drafts of {steps} steps, kept as they are"] = count * look.price, _means(candidates.draft_quality[steps], best)
     ways["unpicked"] = float(keepers), candidates.quality.mean(axis=1)
 
     of_all = ways[next(iter(ways))][1]
@@ -215,6 +215,11 @@ def curve(found: Sequence[Candidates]) -> str:
                 price = 100 * look.price
                 series[f"{look.kind}, {name}"].append(Point(price, known.mean(), (price, price), interval))
     return chart(series, "UNet evaluations, % of a full sample's", "rank correlation with the end")
+
+
+def _means(quality: np.ndarray, kept: Sequence[np.ndarray]) -> np.ndarray:
+    """(P, QUALITIES), of (P, N, QUALITIES) over the kept of each pair."""
+    return np.array([of_pair[chosen].mean(axis=0) for of_pair, chosen in zip(quality, kept, strict=True)])
 
 
 def _blocks(candidates: Candidates, keepers: int, size: int) -> np.ndarray:
