@@ -23,8 +23,8 @@ import subprocess
 import time
 from pathlib import Path
 
-from tools.quickstart import workflow
-from tools.quickstart.environment import (
+from launch import workflow
+from launch.environment import (
     FLOOR,
     NEWEST,
     REPO,
@@ -39,8 +39,8 @@ from tools.quickstart.environment import (
     serve_folder,
     share_models,
 )
-from tools.quickstart.fetch import fetch
-from tools.quickstart.server import Server, free_port
+from launch.fetch import fetch
+from launch.server import Server, free_port
 
 TEMPLATE = REPO / "workflows" / "images_that_sound_embedded.json"
 OUTPUT = REPO / "output"

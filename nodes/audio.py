@@ -14,13 +14,13 @@ from comfy_api.latest import io
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from ..bridge import inputs
 from ..itsound_core.colormap import apply_colormap
 from ..itsound_core.cycle import change_level, cycle_consistency, level_db
 from ..itsound_core.griffin_lim import griffin_lim
 from ..itsound_core.looping import close_loop, wrap
 from ..itsound_core.spectrogram import AUFFUSION, limit_peak, normalize_peak, picture_to_log_mel, picture_to_mel, waveform_to_picture
 from ..itsound_core.vocoder import HiFiGANConfig, replace_magnitude
-from . import checks
 from .loaders import Vocoder
 
 CATEGORY = "Images that Sound/audio"
@@ -41,7 +41,7 @@ def sound(waveform: Tensor) -> dict:
 def spectrogram_of(waveform: Tensor, seconds: float = 0.0, normalize: bool = True) -> Tensor:
     """Gray IMAGE of a waveform (B, T) at 16 kHz, `seconds` of it (0: all), brought to a peak of 0.95 or as loud as it is."""
     frames = AUFFUSION.frames(seconds) if seconds > 0 else -(-waveform.shape[1] // AUFFUSION.hop_length)
-    samples = max(frames, checks.SHORTEST_PICTURE) * AUFFUSION.hop_length
+    samples = max(frames, inputs.SHORTEST_PICTURE) * AUFFUSION.hop_length
     waveform = F.pad(waveform, (0, samples - waveform.shape[1]))
     return apply_colormap(waveform_to_picture(normalize_peak(waveform) if normalize else waveform), "gray")
 
@@ -101,7 +101,7 @@ class SpectrogramToAudio(io.ComfyNode):
 
     @classmethod
     def execute(cls, spectrogram, vocoder=None, iterations=48, magnitude="vocoder", loop=False) -> io.NodeOutput:
-        pictures = checks.picture(spectrogram, "SpectrogramToAudio")
+        pictures = inputs.picture(spectrogram, "SpectrogramToAudio")
         progress = comfy.utils.ProgressBar(len(pictures) * (iterations if vocoder is None else 1))
         return io.NodeOutput(sound(play(pictures, vocoder, iterations, magnitude == "picture", lambda *_: progress.update(1), loop)))
 
@@ -141,7 +141,7 @@ class AudioToSpectrogram(io.ComfyNode):
 
     @classmethod
     def execute(cls, audio, seconds, normalize=True) -> io.NodeOutput:
-        return io.NodeOutput(spectrogram_of(checks.mono(audio, "AudioToSpectrogram"), seconds, normalize))
+        return io.NodeOutput(spectrogram_of(inputs.mono(audio, "AudioToSpectrogram"), seconds, normalize))
 
 
 class TrimCanvas(io.ComfyNode):
@@ -170,13 +170,13 @@ class TrimCanvas(io.ComfyNode):
     @classmethod
     def execute(cls, spectrogram, audio, columns) -> io.NodeOutput:
         node = "TrimCanvas"
-        width = checks.picture(spectrogram, node).shape[2]
-        samples, rate = checks.waveform(audio, node)
+        width = inputs.picture(spectrogram, node).shape[2]
+        samples, rate = inputs.waveform(audio, node)
         kept = width - columns
-        if kept < checks.SHORTEST_PICTURE:
+        if kept < inputs.SHORTEST_PICTURE:
             raise ValueError(
-                f"{node}: columns is {columns}, but the spectrogram is {width} columns wide and {checks.SHORTEST_PICTURE} must stay. "
-                f"Set columns to {width - checks.SHORTEST_PICTURE} or less."
+                f"{node}: columns is {columns}, but the spectrogram is {width} columns wide and {inputs.SHORTEST_PICTURE} must stay. "
+                f"Set columns to {width - inputs.SHORTEST_PICTURE} or less."
             )
         length = round(kept * AUFFUSION.hop_length * rate / AUFFUSION.sample_rate)
         return io.NodeOutput(spectrogram[:, :, :kept], {"waveform": samples[..., :length], "sample_rate": rate})
@@ -207,7 +207,7 @@ class CycleConsistency(io.ComfyNode):
     @classmethod
     def execute(cls, spectrogram, audio) -> io.NodeOutput:
         node = "CycleConsistency"
-        meant, waveform = checks.pair(checks.picture(spectrogram, node).cpu(), checks.mono(audio, node), node, ("spectrogram", "audio"))
+        meant, waveform = inputs.pair(inputs.picture(spectrogram, node).cpu(), inputs.mono(audio, node), node, ("spectrogram", "audio"))
         # The sound may be shorter than its picture, or have been cut: what is missing counts as silence.
         waveform = F.pad(waveform, (0, meant.shape[2] * AUFFUSION.hop_length - waveform.shape[1]))
         cycle = cycle_consistency(meant, waveform)

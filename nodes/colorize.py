@@ -16,14 +16,14 @@ import torch.nn.functional as F
 from comfy_api.latest import io
 from torch import Tensor
 
+from ..bridge import files, inputs
+from ..bridge.color_sampling import RGB, Request, deepfloyd_color, model_color
+from ..bridge.deepfloyd_folder import TOKENS, DeepFloydIF, load_scheduler, load_stage, load_t5, read_by_t5
+from ..bridge.diffusers_folder import MODEL_INDEX, load_text_encoder, load_unet
+from ..bridge.progress_text import tell
 from ..itsound_core import embedded
 from ..itsound_core.colorize import color_spectrogram, split_gray
-from . import checks, files
-from .color_sampling import RGB, Request, deepfloyd_color, model_color
-from .deepfloyd_folder import TOKENS, DeepFloydIF, load_scheduler, load_stage, load_t5, read_by_t5
-from .diffusers_folder import MODEL_INDEX, load_text_encoder, load_unet
 from .loaders import WEIGHT_DTYPES
-from .progress_text import tell
 
 NODE = "FactorizedColorize"
 MULTIPLE = 64
@@ -132,7 +132,7 @@ class FactorizedColorize(io.ComfyNode):
         vae: comfy.sd.VAE | None = None,
         vae_interval: int = 3,
     ) -> io.NodeOutput:
-        gray = checks.picture(spectrogram, NODE)[:, None]
+        gray = inputs.picture(spectrogram, NODE)[:, None]
         if start_step >= steps:
             raise ValueError(
                 f"{NODE}: start_step is {start_step} of {steps} steps, so no step is left. Set it below; the paper's is 7 of 30."

@@ -9,10 +9,10 @@ import comfy.utils
 import torch
 from comfy_api.latest import io
 
+from ..bridge import inputs
 from ..itsound_core.colormap import apply_colormap
 from ..itsound_core.imprint import FITS, SCALES, WHOLE, Area, Fit, Scale, imprint, imprint_recording
 from ..itsound_core.spectrogram import AUFFUSION
-from . import checks
 from .audio import spectrogram_of
 
 COLUMN = AUFFUSION.seconds(1)
@@ -115,8 +115,8 @@ class ImprintBaseline(io.ComfyNode):
         invert=False,
     ) -> io.NodeOutput:
         node, area = "ImprintBaseline", Area(start, seconds, low_hz, high_hz)
-        picture = checks.picture(spectrogram, node)
-        channels, picture = checks.pair(checks.pixels(image, node, "image"), picture, node, ("image", "spectrogram"))
+        picture = inputs.picture(spectrogram, node)
+        channels, picture = inputs.pair(inputs.pixels(image, node, "image"), picture, node, ("image", "spectrogram"))
         check_rho(rho, node)
         check_area(area, node, "spectrogram", picture.shape[-1] * COLUMN, 2 * COLUMN, AUFFUSION.f_max)
         gray = imprint(channels.movedim(-1, 1).to(picture.device), picture, rho, fit, area, invert)  # BHWC -> BCHW
@@ -163,8 +163,8 @@ class ImprintRecording(io.ComfyNode):
     @classmethod
     def execute(cls, image, audio, rho, start, seconds, low_hz, high_hz, fit: Fit, invert, scale: Scale = WHOLE.scale) -> io.NodeOutput:
         node, area = "ImprintRecording", Area(start, seconds, low_hz, high_hz, scale)
-        samples, rate = checks.waveform(audio, node)
-        images, samples = checks.pair(checks.pixels(image, node, "image").cpu(), samples, node, ("image", "audio"))
+        samples, rate = inputs.waveform(audio, node)
+        images, samples = inputs.pair(inputs.pixels(image, node, "image").cpu(), samples, node, ("image", "audio"))
         check_rho(rho, node)
         check_area(area, node, "audio", samples.shape[-1] / rate, SHORTEST_SECONDS, rate / 2)
 
@@ -181,7 +181,7 @@ class ImprintRecording(io.ComfyNode):
             ]
         )
         first, last = area.span(samples.shape[-1], rate)
-        seen = checks.mono({"waveform": imprinted[..., first:last], "sample_rate": rate}, node)
+        seen = inputs.mono({"waveform": imprinted[..., first:last], "sample_rate": rate}, node)
         return io.NodeOutput({"waveform": imprinted, "sample_rate": rate}, spectrogram_of(seen))
 
 

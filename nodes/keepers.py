@@ -14,14 +14,14 @@ import torch
 from comfy_api.latest import io
 from torch import Tensor
 
+from ..bridge import inputs
+from ..bridge.guider import PIXELS_PER_LATENT, JointGuider
 from ..itsound_core.contact_sheet import contact_sheet
 from ..itsound_core.drafts import Plan, draft_places, plan
 from ..itsound_core.ranking import top_shares
 from ..itsound_core.scoring import Scores
 from ..itsound_core.spectrogram import AUFFUSION
-from . import checks
 from .audio import play, sound
-from .guider import PIXELS_PER_LATENT, JointGuider
 from .loaders import Vocoder
 from .scoring import Scorer, prompts_for, score
 
@@ -265,7 +265,7 @@ class Search:
             one.latent = latent.to(comfy.model_management.intermediate_device())
 
     def _judge(self, batch: list[Candidate], iterations: int | None = None) -> None:
-        pictures = checks.picture(self.vae.decode(torch.cat([one.latent for one in batch])), NODE, "vae")
+        pictures = inputs.picture(self.vae.decode(torch.cat([one.latent for one in batch])), NODE, "vae")
         waveforms = play(pictures, self.vocoder) if iterations is None else play(pictures, self.vocoder, iterations)
         prompts = (self.image_prompt,) * len(batch), (self.audio_prompt,) * len(batch)
         scores = score(self.scorer, pictures, waveforms, AUFFUSION.sample_rate, *prompts)

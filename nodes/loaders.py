@@ -19,12 +19,12 @@ import folder_paths
 import torch
 from comfy_api.latest import io
 
+from ..bridge import files
+from ..bridge.diffusers_folder import MODEL_INDEX, UNET_CONFIG, kind_of, load_text_encoder, load_unet, load_vae, native_text_name
 from ..itsound_core import embedded
 from ..itsound_core.spectrogram import AUFFUSION, SpectrogramFormat
 from ..itsound_core.vocoder import CONFIG_FILE, WEIGHT_FILES, load_vocoder
 from ..itsound_core.weights import shapes_in, shapes_of, unreadable
-from . import files
-from .diffusers_folder import MODEL_INDEX, UNET_CONFIG, kind_of, load_text_encoder, load_unet, load_vae, native_text_name
 
 FROM_MODEL = "from the model"
 LATENT_CHANNELS = 4

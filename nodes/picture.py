@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from comfy_api.latest import io
 
+from ..bridge import inputs
 from ..itsound_core.colormap import COLORMAPS, apply_colormap, renormalize
 from ..itsound_core.spectrogram import AUFFUSION
 from ..itsound_core.views import VIEWS
-from . import checks
 
 CATEGORY = "Images that Sound/picture"
 
@@ -46,7 +46,7 @@ class RenormalizeSpectrogram(io.ComfyNode):
 
     @classmethod
     def execute(cls, spectrogram, colormap, stretch=True) -> io.NodeOutput:
-        picture = checks.picture(spectrogram, "RenormalizeSpectrogram")
+        picture = inputs.picture(spectrogram, "RenormalizeSpectrogram")
         return io.NodeOutput(apply_colormap(renormalize(picture) if stretch else picture, colormap))
 
 
@@ -87,7 +87,7 @@ class ViewCanvas(io.ComfyNode):
     @classmethod
     def execute(cls, canvas, view, inverse=False) -> io.NodeOutput:
         node = "ViewCanvas"
-        pixels = checks.pixels(canvas, node, "canvas")
+        pixels = inputs.pixels(canvas, node, "canvas")
         height, width = pixels.shape[1:3]
         square_rows = VIEWS[view].inverse_view(torch.empty(AUFFUSION.n_mels, 2)).shape[0]
         rows = AUFFUSION.n_mels if inverse else square_rows

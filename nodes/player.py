@@ -6,10 +6,10 @@ import uuid
 
 from comfy_api.latest import io
 
+from ..bridge import inputs
+from ..bridge.provenance import HIDDEN
 from ..itsound_core.playhead import spectrogram_seconds
 from ..itsound_core.spectrogram import band_frequencies
-from . import checks
-from .provenance import HIDDEN
 from .saving import save_pairs
 
 NODE = "PlayImage"
@@ -41,9 +41,9 @@ class PlayImage(io.ComfyNode):
 
     @classmethod
     def execute(cls, image, audio) -> io.NodeOutput:
-        pictures = checks.pixels(image, NODE, "image")[..., :3].cpu()
-        samples, rate = checks.mono_or_stereo(audio, NODE)
-        pictures, samples = checks.pair(pictures, samples, NODE, ("image", "audio"))
+        pictures = inputs.pixels(image, NODE, "image")[..., :3].cpu()
+        samples, rate = inputs.mono_or_stereo(audio, NODE)
+        pictures, samples = inputs.pair(pictures, samples, NODE, ("image", "audio"))
 
         seconds, crossing = samples.shape[2] / rate, spectrogram_seconds(*pictures.shape[1:3])
         shared = {"seconds": seconds, "sample_rate": rate, "picture_seconds": crossing or seconds, "is_spectrogram": crossing is not None}

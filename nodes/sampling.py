@@ -12,9 +12,9 @@ import latent_preview
 import torch
 from comfy_api.latest import io
 
+from ..bridge.guider import PIXELS_PER_LATENT, JointGuider, ModelExpert
 from ..itsound_core.spectrogram import AUFFUSION
 from ..itsound_core.views import IDENTITY, VIEWS
-from .guider import PIXELS_PER_LATENT, JointGuider, ModelExpert
 
 CATEGORY = "Images that Sound/sampling"
 LATENT_CHANNELS = 4

@@ -8,9 +8,9 @@ import folder_paths
 from comfy_api.latest import io, ui
 from torch import Tensor
 
+from ..bridge import inputs
+from ..bridge.provenance import HIDDEN, provenance, workflow_tags
 from ..itsound_core.media import encode_flac, encode_png
-from . import checks
-from .provenance import HIDDEN, provenance, workflow_tags
 
 NODE = "SaveImageThatSounds"
 
@@ -42,9 +42,9 @@ class SaveImageThatSounds(io.ComfyNode):
 
     @classmethod
     def execute(cls, image, audio, filename_prefix) -> io.NodeOutput:
-        pictures = checks.pixels(image, NODE, "image").cpu()
-        samples, rate = checks.mono_or_stereo(audio, NODE)
-        pictures, samples = checks.pair(pictures, samples, NODE, ("image", "audio"))
+        pictures = inputs.pixels(image, NODE, "image").cpu()
+        samples, rate = inputs.mono_or_stereo(audio, NODE)
+        pictures, samples = inputs.pair(pictures, samples, NODE, ("image", "audio"))
         if not filename_prefix.strip(" ./\\"):
             raise ValueError(f"{NODE}: filename_prefix is {filename_prefix!r}; give the files a name, such as images-that-sound/bells.")
 

@@ -16,10 +16,10 @@ from comfy_api.latest import io
 from comfy_execution.graph_utils import ExecutionBlocker
 from torch import Tensor
 
+from ..bridge import files, inputs
 from ..itsound_core import embedded, ranking
 from ..itsound_core.scatter import scatter_plot
 from ..itsound_core.scoring import CONFIG_FILE, PictureScorer, Scores, SoundScorer
-from . import checks, files
 
 CATEGORY = "Images that Sound/scoring"
 SCORERS = "scorers"
@@ -107,8 +107,8 @@ class ScoreImageAndSound(io.ComfyNode):
     def execute(cls, scorer, images, audio, image_prompt, audio_prompt) -> io.NodeOutput:
         node = "ScoreImageAndSound"
         pictures = gray_pictures(images, node)
-        samples, rate = checks.waveform(audio, node)
-        pictures, samples = checks.pair(pictures, samples.mean(dim=1), node, ("images", "audio"))
+        samples, rate = inputs.waveform(audio, node)
+        pictures, samples = inputs.pair(pictures, samples.mean(dim=1), node, ("images", "audio"))
         image_prompts = prompts_for(image_prompt, len(pictures), node, "image_prompt")
         audio_prompts = prompts_for(audio_prompt, len(pictures), node, "audio_prompt")
         progress = comfy.utils.ProgressBar(len(pictures))
@@ -211,7 +211,7 @@ def score(
 
 def gray_pictures(images: Tensor, node: str) -> Tensor:
     """(B, H, W) in 0..1: the mean of the colours of an IMAGE at least as wide as high. Raises ValueError for one too small or too tall."""
-    gray = checks.pixels(images, node, "images")[..., :3].mean(dim=-1)
+    gray = inputs.pixels(images, node, "images")[..., :3].mean(dim=-1)
     height, width = gray.shape[1:]
     if min(height, width) < SMALLEST_PICTURE:
         raise ValueError(

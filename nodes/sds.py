@@ -20,15 +20,15 @@ import torch
 from comfy_api.latest import io
 from torch import Tensor, nn
 
+from ..bridge import inputs, sds_run
+from ..bridge.color_sampling import RGB
+from ..bridge.deepfloyd_folder import DeepFloydIF
+from ..bridge.guider import ADDITIONAL_MODELS_KEY, PIXELS_PER_LATENT
+from ..bridge.progress_text import tell
 from ..itsound_core import deepfloyd
 from ..itsound_core.canvas import FourierCanvas, LatentCanvas
 from ..itsound_core.sds import Critic, Distillation, Sight, latents_by, square_crops, whole
 from ..itsound_core.spectrogram import AUFFUSION
-from . import checks, sds_run
-from .color_sampling import RGB
-from .deepfloyd_folder import DeepFloydIF
-from .guider import ADDITIONAL_MODELS_KEY, PIXELS_PER_LATENT
-from .progress_text import tell
 from .sampling import latent_columns
 
 NODE = "SDSBaseline"
@@ -347,7 +347,7 @@ def _check_text(socket: str, model: comfy.model_patcher.ModelPatcher | DeepFloyd
     if isinstance(model, DeepFloydIF):
         model.check_text(NODE, socket, conditionings)
     else:
-        checks.text(NODE, socket, conditionings, checks.text_width(model))
+        inputs.text(NODE, socket, conditionings, inputs.text_width(model))
 
 
 def _digest(conditionings: list[list]) -> str:

@@ -12,13 +12,13 @@ from comfy_api.latest import InputImpl, io
 from PIL import ImageColor
 from torch import Tensor
 
+from ..bridge import inputs
+from ..bridge.provenance import HIDDEN, provenance
 from ..itsound_core.framing import SCREENS, Colour, Framed, bare, stack, with_captions
 from ..itsound_core.media import AUDIO_CODECS, LARGEST_SIDE, AudioCodec, encode_mp4
 from ..itsound_core.playhead import LINE_COLOUR, frame_count, playhead_frames, spectrogram_seconds
 from ..itsound_core.resampling import resample
 from ..itsound_core.spectrogram import AUFFUSION
-from . import checks
-from .provenance import HIDDEN, provenance
 
 NODE = "PlayheadVideo"
 LAYOUTS = ("captions", "picture", *(name for name, screen in SCREENS.items() if screen))
@@ -120,9 +120,9 @@ class PlayheadVideo(io.ComfyNode):
         pictures = colours(image, "image")
         crossing = spectrogram_seconds(*pictures.shape[1:3])
         if image_below is not None:
-            pictures = stack(*checks.pair(pictures, colours(image_below, "image_below"), NODE, ("image", "image_below")))
+            pictures = stack(*inputs.pair(pictures, colours(image_below, "image_below"), NODE, ("image", "image_below")))
         samples, rate = playable(audio, audio_codec)
-        pictures, samples = checks.pair(pictures, samples, NODE, ("image", "audio"))
+        pictures, samples = inputs.pair(pictures, samples, NODE, ("image", "audio"))
         seconds = samples.shape[2] / rate
         if crossing and abs(crossing - seconds) > AUFFUSION.seconds(1.5):
             logging.warning(
@@ -158,12 +158,12 @@ class PlayheadVideo(io.ComfyNode):
 
 def colours(image: Tensor, socket: str) -> Tensor:
     """Colours (B, H, W, 3) on the CPU of an IMAGE of 1, 3 or 4 channels; alpha is left out."""
-    return checks.pixels(image, NODE, socket)[..., :3].cpu().expand(-1, -1, -1, 3)
+    return inputs.pixels(image, NODE, socket)[..., :3].cpu().expand(-1, -1, -1, 3)
 
 
 def playable(audio: dict | None, codec: AudioCodec) -> tuple[Tensor, int]:
     """Samples (B, 1 or 2, T) of an AUDIO, at a rate that serves the codec well, and that rate."""
-    samples, rate = checks.mono_or_stereo(audio, NODE)
+    samples, rate = inputs.mono_or_stereo(audio, NODE)
     if codec == "aac" and rate not in AAC_RATES:
         return resample(samples, rate, AAC_RATES[-1]), AAC_RATES[-1]
     return samples, rate

@@ -21,7 +21,7 @@ if COMFYUI:
 
 @pytest.fixture(scope="session")
 def pack(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
-    """The pack as a package; its submodules by ``importlib.import_module(pack.__name__ + ".nodes.guider")``."""
+    """The pack as a package; its submodules by ``importlib.import_module(pack.__name__ + ".bridge.guider")``."""
     if not COMFYUI:
         pytest.skip("COMFYUI_PATH does not name a ComfyUI folder; `python3 quickstart.py --test` provides one")
     return load_pack(tmp_path_factory.mktemp("custom_nodes"))

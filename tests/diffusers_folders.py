@@ -97,7 +97,7 @@ def write_folder(folder: Path, seed: int = 0, text: dict | None = None, **unet_c
 
 
 def write_color_folder(folder: Path, seed: int = 0, rows: int = 64, **unet_config) -> UNet2DConditionModel:
-    """A pixel-space folder as tools/embedded/train_color.py exports it: unet and scheduler, no text encoder."""
+    """A pixel-space folder as lab/train/train_color.py exports it: unet and scheduler, no text encoder."""
     torch.manual_seed(seed)
     shape = {
         "in_channels": 3,

@@ -9,13 +9,19 @@ from pathlib import Path
 import pytest
 
 REPO = Path(__file__).resolve().parent.parent
-PACK_CODE = sorted([REPO / "__init__.py", *(REPO / "itsound_core").rglob("*.py"), *(REPO / "nodes").rglob("*.py")])
-ALL_CODE = sorted([*PACK_CODE, REPO / "quickstart.py", *(REPO / "tools").rglob("*.py")])
+
+
+def code_of(*rooms: str) -> list[Path]:
+    return [path for room in rooms for path in (REPO / room).rglob("*.py")]
+
+
+PACK_CODE = sorted([REPO / "__init__.py", *code_of("itsound_core", "bridge", "nodes")])
+ALL_CODE = sorted([*PACK_CODE, REPO / "quickstart.py", *code_of("launch", "lab", "tools")])
 
 CODE_FROM_TEXT = {"eval", "exec", "compile", "__import__", "pickle.load", "pickle.loads", "marshal.loads", "os.system"}
 NETWORK_AND_PROCESSES = {"requests", "urllib", "http", "socket", "huggingface_hub", "subprocess"}
 # Inside ComfyUI's output folder; tests/nodes/test_sds_node.py and test_saving_node.py hold them to that.
-OUTPUT_WRITERS = {"nodes/sds_run.py": {"mkdir"}, "nodes/saving.py": {"write_bytes"}}
+OUTPUT_WRITERS = {"bridge/sds_run.py": {"mkdir"}, "nodes/saving.py": {"write_bytes"}}
 FILE_WRITERS = {"write_text", "write_bytes", "mkdir", "makedirs", "unlink", "rmtree", "rename", "save_file", "tofile"}
 
 

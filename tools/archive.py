@@ -1,6 +1,6 @@
 """The archive that the registry would hand out: what git tracks without what .comfyignore names, as `comfy node pack` makes it.
 
-    python tools/archive.py output/images-that-sound.zip    # writes it, and says what is in it and how large it is
+python tools/archive.py output/images-that-sound.zip    # writes it, and says what is in it and how large it is
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
-from tools.quickstart.server import Server
+from launch.server import Server
 
 REPO = Path(__file__).resolve().parent.parent
 
@@ -33,7 +33,7 @@ def load_pack(custom_nodes: Path, pack: Path = REPO) -> ModuleType:
     """The pack as a package, loaded by path from a folder whose name has a hyphen, as ComfyUI's load_custom_node does.
 
     `custom_nodes` is an empty folder; `pack` is what to load, this checkout or another copy. Submodules:
-    ``importlib.import_module(pack.__name__ + ".nodes.guider")``.
+    ``importlib.import_module(pack.__name__ + ".bridge.guider")``.
     """
     folder = custom_nodes / "images-that-sound"
     folder.symlink_to(pack, target_is_directory=True)

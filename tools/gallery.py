@@ -23,10 +23,10 @@ from itsound_core.colormap import apply_colormap, renormalize  # noqa: E402
 from itsound_core.contact_sheet import contact_sheet  # noqa: E402
 from itsound_core.presets import EMBEDDED_AUDIO_PROMPTS, EMBEDDED_IMAGE_PROMPTS, PromptPair  # noqa: E402
 from itsound_core.views import VIEWS  # noqa: E402
+from launch import workflow  # noqa: E402
+from launch.environment import REPO  # noqa: E402
+from launch.server import Server  # noqa: E402
 from tools.comfyui import temporary_server  # noqa: E402
-from tools.quickstart import workflow  # noqa: E402
-from tools.quickstart.environment import REPO  # noqa: E402
-from tools.quickstart.server import Server  # noqa: E402
 
 DOCS = REPO / "docs"
 TEMPLATE = REPO / "workflows" / "images_that_sound_embedded.json"

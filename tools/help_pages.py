@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 sys.path.append(str(Path(__file__).resolve().parent.parent))
+from launch import workflow  # noqa: E402
+from launch.environment import REPO  # noqa: E402
 from tools.comfyui import temporary_server  # noqa: E402
 from tools.locales import of_pack  # noqa: E402
-from tools.quickstart import workflow  # noqa: E402
-from tools.quickstart.environment import REPO  # noqa: E402
 
 PAGES = REPO / "web" / "docs"
 TEMPLATES = REPO / "workflows"

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 sys.path.append(str(Path(__file__).resolve().parent.parent))
+from launch.environment import PACK_NAME, REPO  # noqa: E402
 from tools.comfyui import temporary_server  # noqa: E402
-from tools.quickstart.environment import PACK_NAME, REPO  # noqa: E402
 
 LOCALES = REPO / "locales"
 GLOSSARY = REPO / "tools" / "glossary.json"

@@ -17,12 +17,12 @@ from PIL import Image
 from playwright.sync_api import Page
 
 sys.path.append(str(Path(__file__).resolve().parent.parent))
+from launch.environment import REPO  # noqa: E402
+from launch.server import Server  # noqa: E402
 from tools.comfyui import temporary_server  # noqa: E402
 from tools.front_end import open_front_end  # noqa: E402
 from tools.jpeg import jpeg  # noqa: E402
 from tools.locales import of_pack  # noqa: E402
-from tools.quickstart.environment import REPO  # noqa: E402
-from tools.quickstart.server import Server  # noqa: E402
 
 PICTURES = REPO / "web" / "docs" / "img"
 LARGEST = 25_000

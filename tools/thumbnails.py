@@ -16,10 +16,10 @@ import av
 from PIL import Image
 
 sys.path.append(str(Path(__file__).resolve().parent.parent))
+from launch import workflow  # noqa: E402
+from launch.environment import REPO  # noqa: E402
 from tools.comfyui import temporary_server  # noqa: E402
 from tools.jpeg import jpeg  # noqa: E402
-from tools.quickstart import workflow  # noqa: E402
-from tools.quickstart.environment import REPO  # noqa: E402
 
 TEMPLATES = REPO / "workflows"
 PUBLISHED = {"images_that_sound", "images_that_sound_few_steps"}

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tools.quickstart.server import Server
+from launch.server import Server
 
 REPO = Path(__file__).resolve().parent.parent.parent
 CHROMIUM = shutil.which("chromium")

@@ -10,7 +10,7 @@ import pytest
 import tiny_deepfloyd
 from PIL import Image
 
-from tools.quickstart.server import Server
+from launch.server import Server
 
 LOADERS = {
     "LoadColorModel": {"color_model_name": "diffusers/tiny-color"},

@@ -10,9 +10,9 @@ import pytest
 import soundfile
 from PIL import Image
 
-from tools.quickstart import workflow
-from tools.quickstart.environment import REPO
-from tools.quickstart.server import Server
+from launch import workflow
+from launch.environment import REPO
+from launch.server import Server
 
 TEMPLATES = sorted((REPO / "workflows").glob("*.json"))
 

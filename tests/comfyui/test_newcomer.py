@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from tools.quickstart import environment
-from tools.quickstart.server import free_port
+from launch import environment
+from launch.server import free_port
 
 TEMPLATES = sorted(path.stem for path in (environment.REPO / "workflows").glob("*.json"))
 PROMPTS = {"a drawing of castles": "a drawing of trees", "church bell ringing": "violin playing"}

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
+from launch import workflow
+from launch.environment import PACK_NAME, REPO, QuickstartError
+from launch.server import Server
 from tools import locales
-from tools.quickstart import workflow
-from tools.quickstart.environment import PACK_NAME, REPO, QuickstartError
-from tools.quickstart.server import Server
 
 NODE_FILES = sorted(path.stem for path in (REPO / "nodes").glob("*.py") if "\nNODES = [" in path.read_text(encoding="utf-8"))
 BLUEPRINT = REPO / "subgraphs" / "Images that Sound.json"

@@ -20,7 +20,7 @@ from PIL import Image
 
 from itsound_core.playhead import LINE_COLOUR
 from itsound_core.spectrogram import band_frequencies
-from tools.quickstart.server import Server
+from launch.server import Server
 
 pytestmark = pytest.mark.browser
 

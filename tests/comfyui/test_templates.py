@@ -18,9 +18,9 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from tools.quickstart import workflow
-from tools.quickstart.environment import REPO, QuickstartError
-from tools.quickstart.server import Server
+from launch import workflow
+from launch.environment import REPO, QuickstartError
+from launch.server import Server
 
 TEMPLATES = sorted((REPO / "workflows").glob("*.json"))
 STEPS = 4

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tools.quickstart import environment, workflow
-from tools.quickstart.server import Server
+from launch import environment, workflow
+from launch.server import Server
 
 pytestmark = [pytest.mark.full, pytest.mark.timeout(3600)]
 

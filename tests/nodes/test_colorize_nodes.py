@@ -46,12 +46,12 @@ def nodes(pack):
 
 @pytest.fixture(scope="module")
 def sampling(pack):
-    return importlib.import_module(pack.__name__ + ".nodes.color_sampling")
+    return importlib.import_module(pack.__name__ + ".bridge.color_sampling")
 
 
 @pytest.fixture(scope="module")
 def folders(pack):
-    return importlib.import_module(pack.__name__ + ".nodes.diffusers_folder")
+    return importlib.import_module(pack.__name__ + ".bridge.diffusers_folder")
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ ATTENTION, PLAIN = ("CrossAttnDownBlock2D", "CrossAttnUpBlock2D"), ("DownBlock2D
 
 @pytest.fixture(scope="session")
 def loader(pack):
-    return importlib.import_module(pack.__name__ + ".nodes.diffusers_folder")
+    return importlib.import_module(pack.__name__ + ".bridge.diffusers_folder")
 
 
 @pytest.fixture(scope="session")

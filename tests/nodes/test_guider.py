@@ -36,7 +36,7 @@ IMAGE_PROMPT, IMAGE_NULL, AUDIO_PROMPT, AUDIO_NULL = 11, 12, 13, 14  # seeds of 
 
 @pytest.fixture(scope="module")
 def guider_module(pack):
-    return importlib.import_module(pack.__name__ + ".nodes.guider")
+    return importlib.import_module(pack.__name__ + ".bridge.guider")
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ def models():
 @pytest.fixture
 def peak(pack, models):
     """Peak bytes of two steps at an audio weight, above the models'."""
-    guider = importlib.import_module(pack.__name__ + ".nodes.guider")
+    guider = importlib.import_module(pack.__name__ + ".bridge.guider")
 
     def sample(audio_weight):
         joint = guider.JointGuider(

@@ -19,7 +19,7 @@ VOCABULARY = vocabulary()
 def tokenize(pack, tmp_path_factory):
     folder = tmp_path_factory.mktemp("tokenizer")
     write_tokenizer(folder, words_file=True)
-    module = importlib.import_module(pack.__name__ + ".nodes.prompt_words")
+    module = importlib.import_module(pack.__name__ + ".bridge.prompt_words")
     return module.load_tokenizer(folder, max_length=77, embedding_size=32).tokenize_with_weights
 
 
@@ -104,7 +104,7 @@ def test_long_prompts_continue_in_further_rows(tokenize):
 
 def test_a_folder_without_a_word_list_is_tokenized_as_it_is(pack, tmp_path, warnings):
     write_tokenizer(tmp_path)
-    module = importlib.import_module(pack.__name__ + ".nodes.prompt_words")
+    module = importlib.import_module(pack.__name__ + ".bridge.prompt_words")
 
     rows = module.load_tokenizer(tmp_path, max_length=77, embedding_size=32).tokenize_with_weights("a dog z!")
 

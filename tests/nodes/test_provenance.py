@@ -11,7 +11,7 @@ AI = "http://cv.iptc.org/newscodes/digitalsourcetype/"
 
 @pytest.fixture(scope="module")
 def module(pack):
-    return importlib.import_module(pack.__name__ + ".nodes.provenance")
+    return importlib.import_module(pack.__name__ + ".bridge.provenance")
 
 
 @pytest.fixture(autouse=True)

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tools.quickstart import workflow
-from tools.quickstart.environment import REPO
+from launch import workflow
+from launch.environment import REPO
 
 TEMPLATES = sorted((REPO / "workflows").glob("*.json"))
 SOUND = ("#223", "#335")

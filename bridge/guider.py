@@ -1,0 +1,312 @@
+"""The joint guider: a product of experts that every ComfyUI sampler can drive (METHOD 3.2 in x0 space)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import combinations
+from typing import Any
+
+import comfy.model_patcher
+import comfy.model_sampling
+import comfy.sampler_helpers
+import comfy.samplers
+import torch
+from torch import Tensor
+
+from ..itsound_core.composition import Expert, compose
+from ..itsound_core.spectrogram import AUFFUSION
+from ..itsound_core.views import IDENTITY, View
+from . import inputs
+
+ADDITIONAL_MODELS_KEY = "images_that_sound"
+POST_CFG = "sampler_post_cfg_function"
+PIXELS_PER_LATENT = 8
+SIGMA_TOLERANCE = 1.05
+"""By how much a schedule may start above a model's largest sigma: schedules of one family differ by a percent or two."""
+FOREIGN_TEXT = (
+    "{node}: the {model} model reads text embeddings {width} wide, but its {socket} conditioning, {found} wide, comes from a text encoder "
+    "of another family. Encode the prompt with the CLIP of the {model} model."
+)
+
+
+@dataclass(frozen=True)
+class ModelExpert:
+    """One expert as it was wired: a MODEL, its CONDITIONING, its guidance scale, its share t of the process, its weight and its view.
+
+    `name` ("image", "audio", ...) and `node` are what errors call it. What comes with its conditioning (areas, masks, ControlNet hints)
+    lies on the canvas as the expert sees it.
+    """
+
+    node: str
+    name: str
+    model: comfy.model_patcher.ModelPatcher
+    positive: list
+    negative: list
+    cfg: float
+    t: float
+    weight: float
+    view: View = IDENTITY
+
+    @property
+    def noise_levels(self) -> Any:
+        """ComfyUI's model_sampling: how the model mixes noise into latents, and the sigmas it was trained on."""
+        return self.model.get_model_object("model_sampling")
+
+    @property
+    def start(self) -> float:
+        """The largest sigma at which this expert votes: that of timestep t x 1000."""
+        return self.noise_levels.percent_to_sigma(1.0 - self.t)
+
+    def votes(self, sigma: float) -> bool:
+        return self.weight > 0 and sigma <= self.start
+
+
+class ExpertGuider(comfy.samplers.CFGGuider):
+    """The guider of an expert beside the first: keeps its own conditions, hooks, options and wrappers while the joint guider samples.
+
+    Its own `sample` prepares those as for a run of its own; where that would begin to sample, it hands on to the joint guider. All that
+    it prepares is for the canvas as the expert sees it.
+    """
+
+    def __init__(self, expert: ModelExpert):
+        super().__init__(expert.model)
+        self.view = expert.view.view
+        self.set_conds(expert.positive, expert.negative)
+        self.set_cfg(expert.cfg)
+
+    def prepare_around(self, joint_sample: Callable[[], Tensor], noise: Tensor, latent_image: Tensor, sampler, sigmas: Tensor) -> Tensor:
+        """Run joint_sample inside this expert's OUTER_SAMPLE wrappers, with its hooks registered, and undo all of it afterwards."""
+        self.joint_sample = joint_sample
+        try:
+            return self.sample(self.view(noise), self.view(latent_image), sampler, sigmas)
+        finally:
+            del self.joint_sample
+
+    def outer_sample(self, *args, **kwargs):
+        return self.joint_sample()
+
+    def models_to_load(self) -> list:
+        """The expert's model and those that its conditions and hooks bring (ControlNets, GLIGEN)."""
+        from_conds, _ = comfy.sampler_helpers.get_additional_models(self.conds, self.model_patcher.model_dtype())
+        return [self.model_patcher, *from_conds, *comfy.sampler_helpers.get_additional_models_from_model_options(self.model_options)]
+
+    def begin(self, noise: Tensor, latent_image: Tensor, device: torch.device, sigmas: Tensor, denoise_mask: Tensor | None, seed) -> None:
+        """What CFGGuider does between loading and the first step, for this expert's model and conditions."""
+        noise, latent_image = self.view(noise), self.view(latent_image)
+        denoise_mask = None if denoise_mask is None else self.view(denoise_mask)
+        self.inner_model = self.model_patcher.model
+        comfy.samplers.cast_to_load_options(self.model_options, device=device, dtype=self.model_patcher.model_dtype())
+        self.model_patcher.pre_run()
+        if torch.count_nonzero(latent_image) > 0:
+            latent_image = self.inner_model.process_latent_in(latent_image)
+        self.conds = comfy.samplers.process_conds(
+            self.inner_model, noise, self.conds, device, latent_image, denoise_mask, seed, latent_shapes=[noise.shape]
+        )
+        self.model_options["transformer_options"]["sample_sigmas"] = sigmas
+
+    def end(self) -> None:
+        self.model_patcher.cleanup()
+        comfy.sampler_helpers.cleanup_models(self.conds, [])
+
+
+class JointGuider(comfy.samplers.CFGGuider):
+    """Is the first (image) expert's CFGGuider and has the others'.
+
+    Each expert runs with its own conditions, ControlNets, hooks, patches and wrappers, all on the same latents and sigma; the first sees
+    the canvas as it is, the others through their views. What wraps the one shared run comes from the first expert only: SAMPLER_SAMPLE
+    and PREPARE_SAMPLING wrappers and the denoise mask function. OUTER_SAMPLE wrappers of the others run, but cannot change the shared
+    noise and latents.
+
+    Raises ValueError when the experts cannot share latents or cannot be live together.
+    """
+
+    def __init__(self, experts: Sequence[ModelExpert]):
+        first, *others = experts
+        super().__init__(first.model.clone())  # a clone, because the other models are registered on it
+        self.set_conds(first.positive, first.negative)
+        self.set_cfg(first.cfg)
+        self.experts = tuple(experts)
+        self.others = [ExpertGuider(expert) for expert in others]
+        _check_experts(self.experts, [self, *self.others])
+
+    def sample(self, noise, latent_image, sampler, sigmas, *args, **kwargs):
+        _check_latents(self.experts, latent_image)
+        _check_noise_levels(self.experts, sigmas)
+        return super().sample(noise, latent_image, sampler, sigmas, *args, **kwargs)
+
+    def outer_sample(self, noise, latent_image, sampler, sigmas, *args, **kwargs):
+        sample_first = super().outer_sample
+
+        def run() -> Tensor:
+            # Registered here and not before: one load call then budgets all models, and hooks may have exchanged a patcher.
+            models = [model for expert in self.others for model in expert.models_to_load()]
+            self.model_patcher.set_additional_models(ADDITIONAL_MODELS_KEY, models)
+            try:
+                return sample_first(noise, latent_image, sampler, sigmas, *args, **kwargs)
+            finally:
+                self.model_patcher.remove_additional_models(ADDITIONAL_MODELS_KEY)
+
+        for expert in self.others:
+            run = partial(expert.prepare_around, run, noise, latent_image, sampler, sigmas)
+        return run()
+
+    def inner_sample(self, noise, latent_image, device, sampler, sigmas, denoise_mask, callback, disable_pbar, seed, *args, **kwargs):
+        try:
+            for expert in self.others:
+                expert.begin(noise, latent_image, device, sigmas, denoise_mask, seed)
+            return super().inner_sample(
+                noise, latent_image, device, sampler, sigmas, denoise_mask, callback, disable_pbar, seed, *args, **kwargs
+            )
+        finally:
+            for expert in self.others:
+                expert.end()
+
+    def outer_predict_noise(self, x, timestep, model_options={}, seed=None):  # noqa: B006  (CFGGuider's signature)
+        own = len(self.model_options.get(POST_CFG, []))
+        samplers_functions = model_options.get(POST_CFG, [])[own:]
+        if not samplers_functions:
+            return compose(self._experts(_denoise, super().outer_predict_noise, model_options, seed), x, timestep)
+
+        # Samplers like euler_cfg_pp read the unguided estimate through a function of their own: it must see the joint estimates.
+        first_options = {**model_options, POST_CFG: model_options[POST_CFG][:own]}
+        terms = compose(self._experts(_guidance_terms, super().outer_predict_noise, first_options, seed), x, timestep)
+        denoised, cond_denoised, uncond_denoised = terms
+        for function in samplers_functions:
+            args = {"denoised": denoised, "cond_denoised": cond_denoised, "uncond_denoised": uncond_denoised, "cond_scale": self.cfg}
+            denoised = function({**args, "input": x, "sigma": timestep, "model": self.inner_model, "model_options": model_options})
+        return denoised
+
+    def _experts(self, estimate: Callable[..., Tensor], predict_first: Callable, first_options: dict, seed: int | None) -> list[Expert]:
+        sides: list[tuple[Any, Callable, dict]] = [(self, predict_first, first_options)]
+        sides += [(other, other.outer_predict_noise, other.model_options) for other in self.others]
+        return [
+            Expert(partial(estimate, guider, predict, options, seed), expert.weight, expert.start, expert.view)
+            for expert, (guider, predict, options) in zip(self.experts, sides, strict=True)
+        ]
+
+
+def _denoise(guider, predict: Callable, model_options: dict, seed: int | None, x: Tensor, sigma: Tensor) -> Tensor:
+    guider.inner_model.current_patcher = guider.model_patcher  # experts may be clones of one model
+    return predict(x, sigma, model_options, seed)
+
+
+def _guidance_terms(guider, predict: Callable, model_options: dict, seed: int | None, x: Tensor, sigma: Tensor) -> Tensor:
+    """(3, B, C, H, W): denoised with guidance, with the positive prompt alone, with the negative prompt alone."""
+    terms = {}
+
+    def note(args: dict) -> Tensor:
+        terms.update(args)
+        return args["denoised"]
+
+    options = comfy.model_patcher.set_model_options_post_cfg_function({**model_options}, note, disable_cfg1_optimization=True)
+    denoised = _denoise(guider, predict, options, seed, x, sigma)
+    # A PREDICT_NOISE wrapper (LazyCache) may have answered in place of the model, without terms.
+    return torch.stack([denoised, terms.get("cond_denoised", denoised), terms.get("uncond_denoised", denoised)])
+
+
+def _check_experts(experts: Sequence[ModelExpert], guiders: Sequence[comfy.samplers.CFGGuider]) -> None:
+    first = experts[0]
+    for expert in experts:
+        if expert.weight < 0:
+            raise ValueError(f"{expert.node}: the {expert.name} expert's weight is {expert.weight:g}. Weights are 0 or more.")
+        latent_format, shared_format = (e.model.get_model_object("latent_format") for e in (expert, first))
+        channels = expert.model.model.model_config.unet_config.get("in_channels", latent_format.latent_channels)
+        if expert.model.model.concat_keys or channels > latent_format.latent_channels:
+            raise ValueError(
+                f"{expert.node}: the {expert.name} model is an inpainting or editing model: it takes {channels} channels where latents "
+                f"have {latent_format.latent_channels}. Use the ordinary version of that model; masks work with it too."
+            )
+        if _describe(latent_format) != _describe(shared_format):
+            raise ValueError(
+                f"{expert.node}: the {expert.name} model works on {_describe(latent_format)} latents, the {first.name} model on "
+                f"{_describe(shared_format)} latents. All must share one latent space, as Stable Diffusion 1.5 and Auffusion do."
+            )
+        if _is_flow(expert) != _is_flow(first):
+            flow, other = (expert, first) if _is_flow(expert) else (first, expert)
+            raise ValueError(
+                f"{expert.node}: the {flow.name} model works by flow matching (as trained, or by a ModelSampling node), the {other.name} "
+                "model by diffusion: they mix noise into latents in different ways. Choose two models of one kind."
+            )
+        inputs.text(
+            expert.node,
+            expert.name,
+            {"positive": expert.positive, "negative": expert.negative},
+            inputs.text_width(expert.model),
+            FOREIGN_TEXT,
+        )
+    for (a, guider_a), (b, guider_b) in combinations(zip(experts, guiders, strict=True), 2):
+        hooked = any(map(comfy.sampler_helpers.cond_has_hooks, (a.positive, a.negative, b.positive, b.negative)))
+        patchers = guider_a.model_patcher, guider_b.model_patcher  # hooks may have exchanged the expert's own
+        if patchers[0].is_clone(patchers[1]) and (hooked or not _same_patches(*patchers)):
+            raise ValueError(
+                f"{b.node}: the {a.name} and the {b.name} model are two versions of one loaded model with different patches (LoRA, hooks), "
+                "and only one version can be live. Load two copies: with LoadDualUNets, or by another weight_dtype in one of two loaders "
+                "(a second identical loader gives the same copy again)."
+            )
+
+
+def _describe(latent_format) -> str:
+    name = type(latent_format).__name__
+    return f"{name} ({latent_format.latent_channels} channels, scale {getattr(latent_format, 'scale_factor', 1.0):g})"
+
+
+def _same_patches(one: comfy.model_patcher.ModelPatcher, other: comfy.model_patcher.ModelPatcher) -> bool:
+    """Whether two clones put the same weights and modules into their one model.
+
+    ModelPatcher.clone_has_same_weights is no help: it also compares wrappers, which belong to the guider, and fails where one has none.
+    """
+    same_weights = one.patches_uuid == other.patches_uuid or not (one.patches or other.patches)
+    same_modules = one.object_patches == other.object_patches and one.weight_wrapper_patches == other.weight_wrapper_patches
+    return same_weights and same_modules and one.injections == other.injections
+
+
+def _check_latents(experts: Sequence[ModelExpert], latents: Tensor) -> None:
+    first = experts[0]
+    channels = first.model.get_model_object("latent_format").latent_channels
+    shape = "x".join(map(str, latents.shape))
+    if latents.ndim != 4 or latents.shape[1] != channels:
+        raise ValueError(
+            f"{first.node}: the latents are {shape}; these models need [batch]x{channels}x[height / 8]x[width / 8]. Latents of another "
+            "model (SD3, Flux: 16 channels) cannot be used: encode the picture with this model's VAE, or use EmptySpectrogramLatent."
+        )
+    if latents.shape[2] % 2 or latents.shape[3] % 2:
+        raise ValueError(
+            f"{first.node}: the latents are {shape}; height and width must be even, because the UNets halve them. Resize the picture to "
+            "multiples of 16 pixels before encoding it, or start from EmptySpectrogramLatent."
+        )
+    rows = AUFFUSION.n_mels // PIXELS_PER_LATENT
+    for expert in experts:
+        seen = expert.view.view(latents).shape
+        if expert.view is not IDENTITY and seen[2] != rows:
+            raise ValueError(
+                f"{expert.node}: the latents are {shape}; through its view the {expert.name} model would see {seen[2]} x {seen[3]}, and a "
+                f"spectrogram is {rows} high. Set the same view in EmptySpectrogramLatent, encode a picture "
+                f"{latents.shape[2] // seen[2] * AUFFUSION.n_mels} pixels high, or set view to none."
+            )
+
+
+def _is_flow(expert: ModelExpert) -> bool:
+    return isinstance(expert.noise_levels, comfy.model_sampling.CONST)
+
+
+def _check_noise_levels(experts: Sequence[ModelExpert], sigmas: Tensor) -> None:
+    """Someone votes where sampling starts, and nobody does beyond the noise it was trained on while another was trained on more."""
+    if sigmas.numel() == 0:
+        return
+    first = float(sigmas.max())
+    voters = [expert for expert in experts if expert.votes(first)]
+    if not voters:
+        told = ", ".join(f"{expert.name} t {expert.t:g} weight {expert.weight:g}" for expert in experts)
+        raise ValueError(
+            f"{experts[-1].node}: no expert takes part at sigma {first:.4g}, where sampling starts ({told}). "
+            "Set t_image or t_audio, of an expert with weight, to 1."
+        )
+    beyond = [expert for expert in voters if first > SIGMA_TOLERANCE * expert.noise_levels.sigma_max]
+    if beyond and len(beyond) < len(voters):
+        name, largest = beyond[0].name, float(beyond[0].noise_levels.sigma_max)
+        raise ValueError(
+            f"{beyond[0].node}: sampling starts at sigma {first:.4g}, where the {name} model, trained up to {largest:.4g}, knows nothing. "
+            f"Let it take part later (its t at 0.99 or less), or schedule the sigmas for the {name} model."
+        )

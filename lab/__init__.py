@@ -1,0 +1,1 @@
+"""How the embedded models were made and what was measured: nothing of the pack uses it."""
