@@ -15,6 +15,12 @@ import folder_paths
 from safetensors import SafetensorError
 
 EMBEDDED = "embedded"
+LONGEST_NAME = 255
+"""Bytes of a file's name that every common file system takes."""
+SHOWN = 60
+"""Characters of a name that an error shows."""
+RESERVED = {"CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$", *(f"{port}{number}" for port in ("COM", "LPT") for number in "0123456789¹²³")}
+"""Names of devices on Windows, whatever their ending."""
 UNREADABLE = (ValueError, RuntimeError, OSError, EOFError, KeyError, AttributeError, SafetensorError, struct.error, pickle.UnpicklingError)
 
 
@@ -59,6 +65,41 @@ def stamp(path: Path) -> str:
     files = sorted(path.rglob("*")) if path.is_dir() else [path]
     state = [(str(file), file.stat().st_mtime_ns, file.stat().st_size) for file in files if file.is_file()]
     return hashlib.sha256(repr(state).encode()).hexdigest()
+
+
+def checked_name(node: str, socket: str, name: str, ending: str = "") -> str:
+    """A user's name for a file of ours, stripped and with / between folders, if every common file system takes it, Windows' too.
+
+    ending: the longest that will follow the name. Raises ValueError naming `node` and `socket`: for an empty name or part of a path, one
+    that leads out of its folder, a character that Windows refuses, a device's name, and one longer than LONGEST_NAME with its ending.
+    """
+    plain = name.strip().replace("\\", "/")
+    parts = plain.split("/")
+    wrong = next(filter(None, (_wrong_in(part) for part in parts)), None)
+    if plain.startswith("/") or ".." in parts:
+        wrong = "leads out of the folder"
+    elif not wrong and (over := len(f"{parts[-1]}{ending}".encode()) - LONGEST_NAME) > 0:
+        wrong = f"is {over} bytes too long"
+    if wrong:
+        shown = name if len(name) <= SHOWN else f"{name[:SHOWN]}..."
+        raise ValueError(f"{node}: {socket} is {shown!r}, which {wrong}. Give a plain name, such as bells-1.")
+    return plain
+
+
+def _wrong_in(part: str) -> str | None:
+    """What is wrong with one part of a path, as it follows "which"."""
+    refused = [character for character in part if character in '<>:"|?*' or ord(character) < 32 or "\ud800" <= character <= "\udfff"]
+    if refused:
+        return f"holds {refused[0]!r}; Windows refuses it in file names"
+    if not part.strip(" ."):
+        return "leaves a name empty"
+    if part != part.rstrip(" ."):
+        return "has a space or a dot at the end of a name; Windows drops it"
+    if part.split(".")[0].rstrip().upper() in RESERVED:
+        return f"uses {part.split('.')[0]}, a device's name on Windows"
+    if len(part.encode()) > LONGEST_NAME:
+        return f"is longer than the {LONGEST_NAME} bytes of a file's name"
+    return None
 
 
 @contextmanager
