@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from playwright.sync_api import Page, sync_playwright
 
-from .quickstart.server import Server
+from launch.server import Server
 
 SETTINGS = {"Comfy.TutorialCompleted": True, "Comfy.NodeBadge.NodeSourceBadgeMode": "None"}
 """No list of templates over the canvas, as a first visit opens it, and no badge over the node."""
