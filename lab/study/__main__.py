@@ -4,10 +4,10 @@
     python -m lab.study table answers/*.json --key study.key.json
 
 `build` takes a folder a method, ours first. Each holds, under the same names, what the methods made of the same prompts: <name>.mp4, or
-<name>.png with <name>.flac or <name>.wav. The prompts file says which names are shown and what the questions call them, in few words:
-[{"name": "castle_1", "image": "castle towers", "audio": "bell ringing"}, ...], or a CSV file with these columns. Names with the same
-prompts are samples of one prompt pair, and a participant sees one of them. In the paper: seven prompt pairs, two samples of each, two
-baselines, so 14 pairs a participant.
+<name>.png with <name>.flac or <name>.wav, of which videos are made that show both prompts, as the paper's do. The prompts file says which
+names are shown and what the questions call them, in few words: [{"name": "castle_1", "image": "castle towers", "audio": "bell ringing"},
+...], or a CSV file with these columns. Names with the same prompts are samples of one prompt pair, and a participant sees one of them. In
+the paper: seven prompt pairs, two samples of each, two baselines, so 14 pairs a participant.
 
 study.html is all that a participant gets, and a code of their own (study.html#P07 fills it in): order, sides and samples follow from it.
 The page opens from disk, needs nothing else, sends nothing anywhere, and saves answers-<code>.json at its end. study.key.json says which

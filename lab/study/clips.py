@@ -14,9 +14,12 @@ import numpy as np
 import soundfile
 import torch
 from PIL import Image
+from torch import Tensor
 
+from itsound_core.framing import Framed, with_captions
 from itsound_core.media import encode_mp4
-from itsound_core.playhead import playhead_frames
+from itsound_core.playhead import LINE_COLOUR, playhead_frames
+from itsound_core.presets import PromptPair
 from itsound_core.resampling import resample
 
 FPS = 25
@@ -41,6 +44,10 @@ class Video(NamedTuple):
     """A video that is there already."""
 
     path: Path
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        return (self.path,)
 
     def check(self) -> None:
         """Raises StudyError if it has no picture or no sound, or browsers cannot play it."""
@@ -74,6 +81,11 @@ class Still(NamedTuple):
 
     picture: Path
     sound: Path
+    prompts: PromptPair
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        return self.picture, self.sound
 
     def check(self) -> None:
         """Raises StudyError if either cannot be decoded."""
@@ -84,11 +96,15 @@ class Still(NamedTuple):
                 raise ValueError("it is empty")
 
     def mp4(self) -> bytes:
-        """The line crosses the picture once in the sound."""
+        """The line crosses the picture once in the sound; both prompts stand below, as in the paper's videos."""
         sound, rate = soundfile.read(self.sound, dtype="float32", always_2d=True)
         with Image.open(self.picture) as picture:
             pixels = torch.from_numpy(np.array(picture.convert("RGB"))) / 255
-        frames = playhead_frames(pixels[None], len(sound) / rate, FPS)
+
+        def captioned(picture: Tensor) -> Framed:
+            return with_captions(picture, self.prompts, None, LINE_COLOUR)
+
+        frames = playhead_frames(pixels[None], len(sound) / rate, FPS, frame=captioned)
         samples = resample(torch.from_numpy(sound.mean(axis=1)[None]), rate, AAC_RATE)
         return encode_mp4(frames, Fraction(FPS), samples, AAC_RATE, {}).getvalue()
 

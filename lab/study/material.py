@@ -45,15 +45,15 @@ def read_methods(folders: list[Path], samples: Samples) -> dict[str, dict[str, C
     All clips are videos where every folder has them all, else all are pictures with sounds: a method must not be known by its form. Raises
     StudyError if folders share a name, if a sample is missing, and if a file cannot be decoded.
     """
-    names = [name for group in samples.values() for name in group]
+    prompts = {name: pair for pair, names in samples.items() for name in names}
     methods = {folder.resolve().name: folder for folder in folders}
     if len(methods) < len(folders):
         raise StudyError(f"The folders' names are the methods' names in the table: {', '.join(map(str, folders))} are not all different.")
     absent = []
     for form in (video, still):
-        clips = {method: {name: form(folder, name) for name in names} for method, folder in methods.items()}
+        clips = {method: {name: form(folder, name, pair) for name, pair in prompts.items()} for method, folder in methods.items()}
         listed = [clip for group in clips.values() for clip in group.values()]
-        missing = [path for clip in listed for path in clip if not path.is_file()]
+        missing = [path for clip in listed for path in clip.files if not path.is_file()]
         if not missing:
             for clip in listed:
                 clip.check()
@@ -65,10 +65,10 @@ def read_methods(folders: list[Path], samples: Samples) -> dict[str, dict[str, C
     )
 
 
-def video(folder: Path, name: str) -> Clip:
+def video(folder: Path, name: str, _prompts: PromptPair) -> Clip:
     return Video(folder / f"{name}.mp4")
 
 
-def still(folder: Path, name: str) -> Clip:
+def still(folder: Path, name: str, prompts: PromptPair) -> Clip:
     flac, wav = (folder / f"{name}{suffix}" for suffix in (".flac", ".wav"))
-    return Still(folder / f"{name}.png", wav if wav.is_file() and not flac.is_file() else flac)
+    return Still(folder / f"{name}.png", wav if wav.is_file() and not flac.is_file() else flac, prompts)

@@ -40,11 +40,11 @@ function open(section) {
 }
 
 // Progress outlives a reload where the browser lets a page from disk store anything; some do not, and say so by an exception.
-const place = () => `study ${study.id} ${participant}`;
+const storageKey = () => `study ${study.id} ${participant}`;
 
 function keep() {
   try {
-    localStorage.setItem(place(), JSON.stringify(answers));
+    localStorage.setItem(storageKey(), JSON.stringify(answers));
   } catch {
     addEventListener("beforeunload", warn);
   }
@@ -52,7 +52,7 @@ function keep() {
 
 function kept() {
   try {
-    return JSON.parse(localStorage.getItem(place())) ?? [];
+    return JSON.parse(localStorage.getItem(storageKey())) ?? [];
   } catch {
     return [];
   }
@@ -100,8 +100,8 @@ function next() {
   pair.reset();
   pair.querySelector("h1").textContent = `Pair ${answers.length + 1} of ${shown.length}`;
   Object.assign(pair.querySelector("progress"), { max: shown.length, value: answers.length });
-  document.getElementById("image").textContent = image;
-  document.getElementById("audio").textContent = audio;
+  pair.querySelectorAll(".image").forEach(element => (element.textContent = image));
+  pair.querySelectorAll(".audio").forEach(element => (element.textContent = audio));
   played = new Set();
   videos.forEach((video, side) => {
     URL.revokeObjectURL(video.src);

@@ -108,7 +108,7 @@ def page(study: Study) -> str:
         "study": json.dumps(study.questions()).replace("<", "\\u003c"),  # no prompt can end the element that it stands in
         "clips": "\n".join(clips),
     }
-    return re.sub(r"{{(\w+)}}", lambda place: parts[place[1]], PAGE.read_text(encoding="utf-8"))
+    return re.sub(r"{{(\w+)}}", lambda name: parts[name[1]], PAGE.read_text(encoding="utf-8"))
 
 
 def source(text: str) -> str:

@@ -18,6 +18,7 @@ import soundfile
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from itsound_core.presets import PromptPair
 from lab.study.__main__ import build, main, tabulate
 from lab.study.clips import Still, StudyError
 
@@ -81,9 +82,32 @@ def test_each_clip_is_the_picture_and_sound_that_the_key_says(page: Path, key: d
                 with av.open(io.BytesIO(clips[clip])) as video:
                     frames = [frame.to_ndarray(format="gray") for frame in video.decode(video=0)]
                     assert video.streams.audio[0].codec_context.name == "aac"
+                left = (frames[0].shape[1] - 129) // 2
                 level = 50 + 60 * number + 5 * [row["name"] for row in PROMPTS].index(sample["name"])
-                assert len(frames) == 13 and abs(int(np.median(frames[0])) - level) <= 3
+                assert len(frames) == 13 and abs(int(np.median(frames[0][:64, left : left + 129])) - level) <= 3
                 assert (pair["image"], pair["audio"]) == PAIRS[(level - 50) % 60 // 10]
+
+
+def test_a_video_made_of_picture_and_sound_shows_both_prompts(material: Path, tmp_path: Path) -> None:
+    """Below the picture each word that changes is seen; the pair's clips differ there in nothing else."""
+
+    def below(image: str, audio: str) -> np.ndarray:
+        made = Still(material / METHODS[0] / "sample_0.png", material / METHODS[0] / "sample_0.flac", PromptPair(image, audio)).mp4()
+        with av.open(io.BytesIO(made)) as video:
+            return next(video.decode(video=0)).to_ndarray(format="gray")[64:].astype(int)
+
+    plain, other_image, other_audio = below("castle", "bell"), below("wolves", "bell"), below("castle", "rain")
+    middle = plain.shape[1] // 2
+    assert all(np.count_nonzero(half.max(axis=0) > 150) > 20 for half in (plain[:, :middle], plain[:, middle:]))
+    for changed, there, here in ((other_image, slice(middle, None), slice(middle)), (other_audio, slice(middle), slice(middle, None))):
+        difference = abs(changed - plain)
+        assert difference[:, here].max() > 100 and difference[:, there].max() < 20
+
+
+def test_the_third_question_is_the_paper_s(page: Path) -> None:
+    """A.3: the picture is played from left to right, and the question names both prompts."""
+    question = re.search(r"<legend>([^/]*left to right.*?)</legend>.*?name=\"fits\"", page.read_text(), re.DOTALL)
+    assert question and '<q class="image">' in question[1] and '<q class="audio">' in question[1]
 
 
 def test_the_same_material_makes_the_same_survey(page: Path, material: Path, tmp_path: Path) -> None:
@@ -97,7 +121,7 @@ def test_videos_that_are_there_are_shown_as_they_are_without_what_is_written_in_
     for folder in folders(material):
         (tmp_path / folder.name).mkdir()
         for row in PROMPTS:
-            made = Still(folder / f"{row['name']}.png", folder / f"{row['name']}.flac").mp4()
+            made = Still(folder / f"{row['name']}.png", folder / f"{row['name']}.flac", PromptPair(row["image"], row["audio"])).mp4()
             with av.open(io.BytesIO(made)) as source, av.open(tmp_path / folder.name / f"{row['name']}.mp4", "w") as video:
                 video.metadata.update(title=folder.name, comment=f"workflow of {folder.name}")
                 streams = [video.add_stream_from_template(stream) for stream in source.streams]

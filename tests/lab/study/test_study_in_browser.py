@@ -120,6 +120,8 @@ def test_the_whole_survey_by_keyboard_and_its_answers_in_the_table(
     prompts = set()
     with page.expect_download() as download:
         for _ in PAIRS:
+            fits = page.locator("legend", has_text="from left to right")
+            prompts.add(tuple(fits.locator("q").all_text_contents()))
             prompts.add((page.locator("#image").text_content(), page.locator("#audio").text_content()))
             answer(page, side=1)
     assert prompts == set(PAIRS.items()), "as text, whatever stands in them"
