@@ -12,7 +12,7 @@ import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import safetensors.torch
 import torch
@@ -20,16 +20,33 @@ import torch.nn.functional as F
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from .griffin_lim import mel_to_magnitude
+from .griffin_lim import OnStep, mel_to_magnitude
 from .spectrogram import AUFFUSION, SpectrogramFormat, istft, stft
 from .weights import require_fit, shapes_of, unreadable
 
 RESIDUAL_SLOPE = 0.1
 LAST_SLOPE = 0.01
 EDGE_KERNEL = 7
+PIECE = 1024
+"""Frames of log-mel at work at a time: the length that the models were trained on goes in one piece."""
 CONFIG_FILE = "config.json"
 WEIGHT_FILES = ("vocoder.safetensors", "vocoder.pt")
 WEIGHT_NORM_PAIRS = (("weight_g", "weight_v"), ("parametrizations.weight.original0", "parametrizations.weight.original1"))
+
+
+class Vocoder(Protocol):
+    """What makes sound of a log-mel. A new kind is a module with these two methods, and a loader that reads it."""
+
+    def __call__(self, log_mel: Tensor, on_step: OnStep | None = None) -> Tensor:
+        """Waveform (B, frames * hop) in -1..1 for a natural log-mel (B, n_mels, frames), low frequencies in row 0, on the same device.
+
+        on_step is called with (steps done, steps in all) every second or so of a long sound; what it raises ends the work.
+        """
+        ...
+
+    def activation_bytes(self, frames: int) -> int:
+        """Memory in bytes that a log-mel (1, n_mels, frames) needs beside the weights."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -77,6 +94,19 @@ class HiFiGANConfig:
     def hop_length(self) -> int:
         """Samples of waveform for each frame of log-mel."""
         return math.prod(self.upsample_rates)
+
+    @property
+    def reach(self) -> int:
+        """Frames of log-mel before and after its own that a frame of the waveform may depend on."""
+        convolutions = 2 if self.resblock == "1" else 1  # with each dilation: the dilated one, and a plain one in type 1
+        block = max(
+            (kernel // 2) * (sum(dilations) + (convolutions - 1) * len(dilations))
+            for kernel, dilations in zip(self.resblock_kernel_sizes, self.resblock_dilation_sizes, strict=True)
+        )
+        samples = EDGE_KERNEL // 2
+        for rate, kernel in zip(reversed(self.upsample_rates), reversed(self.upsample_kernel_sizes), strict=True):
+            samples = math.ceil((samples + block + kernel) / rate)
+        return samples + EDGE_KERNEL // 2
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> HiFiGANConfig:
@@ -173,8 +203,32 @@ class HiFiGAN(nn.Module):
         )
         self.conv_post = nn.Conv1d(widths[-1], 1, EDGE_KERNEL, padding=EDGE_KERNEL // 2)
 
-    def forward(self, log_mel: Tensor) -> Tensor:
-        """Waveform (B, frames * hop) in -1..1 for a natural log-mel (B, num_mels, frames), low frequencies in row 0."""
+    def forward(self, log_mel: Tensor, on_step: OnStep | None = None) -> Tensor:
+        """Waveform (B, frames * hop) in -1..1 for a natural log-mel (B, num_mels, frames), low frequencies in row 0.
+
+        It goes in pieces of PIECE frames, each with the neighbours that it depends on, so that memory does not grow with the length.
+        on_step is called with (pieces done, pieces in all) after each; what it raises ends the work.
+        """
+        frames, hop, reach = log_mel.shape[-1], self.config.hop_length, self.config.reach
+        starts = range(0, frames, PIECE)
+        waveforms = []
+        for done, start in enumerate(starts, 1):
+            first = max(start - reach, 0)
+            waveform = self._generate(log_mel[..., first : start + PIECE + reach])
+            waveforms.append(waveform[:, (start - first) * hop : (start - first + PIECE) * hop])
+            if on_step:
+                on_step(done, len(starts))
+        return torch.cat(waveforms, dim=-1)
+
+    def activation_bytes(self, frames: int) -> int:
+        """Memory of the widest stage in float32: the outputs of its residual blocks, their stack, and one block at work."""
+        config = self.config
+        frames = min(frames, PIECE + 2 * config.reach)
+        lengths = [frames * math.prod(config.upsample_rates[: stage + 1]) for stage in range(len(config.upsample_rates))]
+        widest = max((length * config.upsample_initial_channel) >> (stage + 1) for stage, length in enumerate(lengths))
+        return 4 * widest * (2 * len(config.resblock_kernel_sizes) + 4)
+
+    def _generate(self, log_mel: Tensor) -> Tensor:
         x = self.conv_pre(log_mel)
         parallel = len(self.config.resblock_kernel_sizes)
         for stage, upsample in enumerate(self.ups):

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from itsound_core.spectrogram import waveform_to_mel
-from itsound_core.vocoder import HiFiGAN, HiFiGANConfig, load_vocoder, replace_magnitude
+from itsound_core.vocoder import PIECE, HiFiGAN, HiFiGANConfig, load_vocoder, replace_magnitude
 
 SMALL = {
     "resblock": "1",
@@ -121,6 +121,25 @@ def test_the_generator_trains():
     vocoder = HiFiGAN(HiFiGANConfig.from_dict(SMALL))
     vocoder(torch.randn(1, 256, 4)).square().mean().backward()
     assert all(parameter.grad is not None for parameter in vocoder.parameters())
+
+
+@pytest.mark.parametrize("config", [SMALL, TYPE_2], ids=["type 1", "type 2"])
+def test_a_long_sound_made_in_pieces_is_the_sound_made_in_one(config):
+    torch.manual_seed(0)
+    vocoder = HiFiGAN(HiFiGANConfig.from_dict(config | {"upsample_initial_channel": 32})).double()
+    log_mel = torch.randn(1, 256, 2 * PIECE + 9, dtype=torch.float64)
+    steps = []
+    with torch.inference_mode():
+        waveform = vocoder(log_mel, lambda *step: steps.append(step))
+        whole = reference(config, vocoder.state_dict(), log_mel)
+    assert steps == [(1, 3), (2, 3), (3, 3)]
+    torch.testing.assert_close(waveform, whole, rtol=0, atol=1e-12)
+
+
+def test_the_memory_for_a_long_sound_does_not_grow_with_its_length():
+    vocoder = HiFiGAN(HiFiGANConfig.from_dict(SMALL))
+    assert vocoder.activation_bytes(512) < vocoder.activation_bytes(PIECE)
+    assert vocoder.activation_bytes(360_000) == vocoder.activation_bytes(12_000) < 1.1 * vocoder.activation_bytes(PIECE)
 
 
 def test_the_third_way_has_the_meant_magnitude_and_the_given_phase():
