@@ -279,8 +279,9 @@ def _load_model(name: str, embedded_folder: Path, options: dict[str, Any], want_
     path = files.model_path(name, embedded_folder)
     embeddings = folder_paths.get_folder_paths("embeddings")
     if name == files.EMBEDDED or name.startswith("diffusers/"):
+        vae_folder = embedded.VAE_FOLDER if name == files.EMBEDDED else path
         model = load_unet(path, options)
-        return Loaded(model, load_text_encoder(path, embeddings) if want_clip else None, load_vae(path) if want_vae else None)
+        return Loaded(model, load_text_encoder(path, embeddings) if want_clip else None, load_vae(vae_folder) if want_vae else None)
     try:
         if name.startswith("checkpoints/"):
             model, clip, vae, _ = comfy.sd.load_checkpoint_guess_config(

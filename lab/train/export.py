@@ -4,8 +4,8 @@
     python -m lab.train.export --side audio --data data     # -> models/embedded-audio
     python -m lab.train.export --side audio --data data --output output/audio    # to try with `lab.evaluate run --audio`
 
-Takes the averaged weights of data/unet-<side>/checkpoint.pt, and the text encoder and tokenizer of data/text-<side>. The VAE and the
-vocoder are put beside them by `train_vae.py --export` and `train_vocoder.py --export`.
+Takes the averaged weights of data/unet-<side>/checkpoint.pt, and the text encoder and tokenizer of data/text-<side>. The vocoder is
+put beside them by `train_vocoder.py --export`, and the VAE of both into the image side's by `train_vae.py --export`.
 """
 
 from __future__ import annotations
@@ -55,7 +55,8 @@ def export(side: str, data: Path, folder: Path) -> None:
         timestep_spacing="leading",
     )
     scheduler.save_pretrained(folder / "scheduler")
-    index = {"_class_name": "StableDiffusionPipeline", **COMPONENTS, "requires_safety_checker": False}
+    parts = COMPONENTS if side == "image" else COMPONENTS | {"vae": [None, None]}  # the image side's is both models'
+    index = {"_class_name": "StableDiffusionPipeline", **parts, "requires_safety_checker": False}
     (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
 
 

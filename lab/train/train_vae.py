@@ -1,7 +1,7 @@
 """Build the embedded VAE's encoder, train its decoder within a budget of wall-clock minutes on one CPU core, and export both.
 
     python -m lab.train.train_vae --data data --minutes 50 [--resume]
-    python -m lab.train.train_vae --data data --export      # the averaged weights, fp16, to models/embedded-{image,audio}/vae
+    python -m lab.train.train_vae --data data --export      # the averaged weights, fp16, to models/embedded-image/vae
     python -m lab.train.train_vae --data data --evaluate    # reconstruction of the development set
 
 Needs data/latent_code.npz and data/{pictures,sounds}/{train,dev}.npy; writes data/vae/checkpoint.pt every five minutes, and log.csv.
@@ -26,11 +26,12 @@ import torch.nn.functional as F
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from torch import Tensor, nn
 
+from itsound_core.embedded import VAE_FOLDER
+
 from .latent_code import CHANNELS, LatentCode
 
 SCALING = 0.18215  # SD 1.5's: scaled latent = SCALING x the VAE's own
 GROUPS = 32
-MODELS = Path(__file__).resolve().parents[2] / "models"
 
 # (until this share of the budget, side of the crop, crops a step, decoder levels run). Pixels are first read off the features at a quarter
 # and at half of the resolution, where a step is cheap; wide crops come last: group norms then see statistics as of whole canvases.
@@ -318,8 +319,7 @@ def main() -> None:
     if options.evaluate:
         print(json.dumps(evaluate(options.data, options.split, 28), indent=1))
     elif options.export:
-        for side in ("image", "audio"):
-            load_averaged(options.data).half().save_pretrained(MODELS / f"embedded-{side}" / "vae")
+        load_averaged(options.data).half().save_pretrained(VAE_FOLDER / "vae")
     else:
         train(options.data, options.minutes, options.resume, options.seed)
 

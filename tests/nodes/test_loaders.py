@@ -220,6 +220,18 @@ def test_a_unet_only_file_borrows_text_encoder_and_vae(load, models, caplog):
     assert "the image model has no VAE" in caplog.text
 
 
+def test_the_embedded_audio_model_brings_the_vae_that_lies_in_the_image_models_folder(load, loaders, models, monkeypatch):
+    save_file(one_level_unet(), models / "diffusion_models" / "unet.safetensors")
+    write_folder(models / "diffusers" / "wide", cross_attention_dim=768, text=SMALL)
+    monkeypatch.setattr(loaders, "_load_clip", lambda *_: loaders.load_text_encoder(models / "diffusers" / "wide"))  # a real one is large
+    folder = importlib.import_module(loaders.__package__.removesuffix("nodes") + "itsound_core.embedded").IMAGE_FOLDER
+    shipped = load_file(folder / "vae" / "diffusion_pytorch_model.safetensors")["decoder.conv_out.weight"]
+
+    vae = load(image="diffusion_models/unet.safetensors", audio="embedded", image_clip_name="clip_l.safetensors").vae
+
+    assert torch.equal(vae.first_stage_model.decoder.conv_out.weight.cpu(), shipped.to(vae.vae_dtype))
+
+
 def test_a_checkpoint_without_text_encoder_and_vae_borrows_them(load, models):
     weights = {f"model.diffusion_model.{name}": tensor for name, tensor in one_level_unet().items()}
     save_file(weights, models / "checkpoints" / "bare.safetensors")
