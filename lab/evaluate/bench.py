@@ -98,11 +98,9 @@ class Bench:
         seconds = round((time.perf_counter() - began) / len(batch), 2)
         levels = (255 * pictures).round().byte().cpu().numpy()
         records = [
-            {"row": task.name, **task.row.settings(), **asdict(sample), **found, "seconds": seconds}
-            for sample, found in zip(batch, examined, strict=True)
+            {"row": task.name, **task.row.settings(), **asdict(sample), **found, "seconds": seconds, "foreseen": scores}
+            for sample, found, scores in zip(batch, examined, foreseen, strict=True)
         ]
-        if task.made is None and task.row.foresee:
-            records = [{**record, "foreseen": scores} for record, scores in zip(records, foreseen, strict=True)]
         return [Finished(*pair) for pair in zip(records, levels, strict=True)]
 
     def denoised(self, row: Row, batch: list[Sample], foreseen: list[dict[int, tuple[float, float]]]) -> Tensor:

@@ -44,7 +44,7 @@ class Examiner:
         waveforms = self.play(pictures, row.vocoder)
         cycle = cycle_consistency(pictures, waveforms)
         found: list[dict[str, Any]] = [
-            {"clip": round(clip, 2), "clap": round(clap, 2), "cycle_db": round(error, 2)}
+            {"clip": round(clip, 2), "clap": round(clap, 2), "cycle_db": round(error, 2), "picture": None, "sound": None}
             for (clip, clap), error in zip(self.scores(pictures, waveforms, batch), cycle.error_db.tolist(), strict=True)
         ]
         image_classes = [sample.image_class for sample in batch if sample.image_class is not None]

@@ -1,10 +1,12 @@
 """Records of samples: one JSON line each in <folder>/records.jsonl, its picture beside it in <folder>/<row>/.
 
-A later line on the same sample of the same row takes the place of an earlier one.
+A later line on the same sample of the same row takes the place of an earlier one. What a run has finished may be packed
+(`gzip -9n records.jsonl`): records.jsonl.gz is read first, and lines that are added stand in a new records.jsonl.
 """
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -42,15 +44,15 @@ def read(folder: Path) -> list[Record]:
 
     A half-written last line is left out. Raises ValueError naming any other line that is no record.
     """
-    path = folder / FILE
-    lines = path.read_bytes().split(b"\n") if path.exists() else []
     found: dict[tuple[str, int], Record] = {}
-    for number, line in enumerate(lines, start=1):
-        record = _parsed(line)
-        if record is not None:
-            found[record["row"], record["index"]] = record
-        elif line and number < len(lines):
-            raise ValueError(f"{path}, line {number} is not a record: {line[:60]!r}. Delete the line; its sample will be made again.")
+    for path, unpacked in ((folder / f"{FILE}.gz", gzip.decompress), (folder / FILE, bytes)):
+        lines = unpacked(path.read_bytes()).split(b"\n") if path.exists() else []
+        for number, line in enumerate(lines, start=1):
+            record = _parsed(line)
+            if record is not None:
+                found[record["row"], record["index"]] = record
+            elif line and number < len(lines):
+                raise ValueError(f"{path}, line {number} is not a record: {line[:60]!r}. Delete the line; its sample will be made again.")
     return sorted(found.values(), key=lambda record: record["index"])
 
 
@@ -94,7 +96,7 @@ def differences(there: Record, here: Record) -> dict[str, tuple[Any, Any]]:
     """In what two records of one sample and row were not made alike, as (there, here)."""
     rows = asdict(Row.of(there)), asdict(Row.of(here))
     pairs = {key: (rows[0][key], rows[1][key]) for key in rows[0]}
-    pairs |= {key: (there.get(key), here.get(key)) for key in ("prompts", *Sample.__dataclass_fields__)}
+    pairs |= {key: (there[key], here[key]) for key in ("prompts", *Sample.__dataclass_fields__)}
     pairs |= {f"files ({name})": (there["files"].get(name), here["files"].get(name)) for name in MAKING}
     return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
 

@@ -1,11 +1,11 @@
 """The rows of the tables: ways to make samples, with every setting.
 
-A record holds the settings of its row. One that it does not hold has the default that stands here, so that no default may ever change.
+A record holds every setting of its row, so that a default may change without changing what is recorded.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
 from itsound_core.drafts import draft_places
@@ -48,16 +48,19 @@ class Row:
     hidden: int = 256
 
     def settings(self) -> dict[str, Any]:
-        """What a record holds of it: steps and guidance, and what is not at its default."""
-        always = ("steps", "image_guidance", "audio_guidance")
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {field.name: values[field.name] for field in fields(self) if field.name in always or values[field.name] != field.default}
+        """All of it, as a record holds it."""
+        return {**asdict(self), "sources": list(self.sources)}
 
     @classmethod
     def of(cls, record: dict[str, Any]) -> Row:
-        """The row that a record is of."""
-        held = {field.name: record[field.name] for field in fields(cls) if field.name in record}
-        return cls(**{**held, "sources": tuple(held.get("sources", ()))})
+        """The row that a record is of. Raises ValueError for a record that does not hold all settings."""
+        missing = [field.name for field in fields(cls) if field.name not in record]
+        if missing:
+            raise ValueError(
+                f"a record of the row {record['row']} lacks {', '.join(missing)}: another version wrote it. Run the row again."
+            )
+        held = {field.name: record[field.name] for field in fields(cls)}
+        return cls(**{**held, "sources": tuple(held["sources"])})
 
     @property
     def joint(self) -> bool:
@@ -103,9 +106,10 @@ class Row:
     def __str__(self) -> str:
         """Its settings in a table."""
         guidance = " / ".join("-" if scale is None else f"{scale:g}" for scale in (self.image_guidance, self.audio_guidance))
-        told = ("steps", "image_guidance", "audio_guidance", "method", "sources")  # before, or by the row's name
-        other = {key.replace("_", " "): value for key, value in self.settings().items() if key not in told}
-        words = [value if isinstance(value, str) else f"{key} {value:g}" for key, value in other.items()]
+        named = ("steps", "image_guidance", "audio_guidance", "method", "sources")  # before, or by the row's name
+        other = [field for field in fields(self) if field.name not in named and getattr(self, field.name) != field.default]
+        values = {field.name.replace("_", " "): getattr(self, field.name) for field in other}
+        words = [value if isinstance(value, str) else f"{key} {value:g}" for key, value in values.items()]
         return ", ".join([f"{self.steps} steps, {guidance}", *words])
 
 

@@ -63,7 +63,7 @@ def judge(output: Path, folders: Folders, spread: Spread) -> None:
         for finished in spread(tasks):
             for one in finished:
                 old = olds[one.record["index"]]
-                kept = {key: old[key] for key in ("seconds", "foreseen", "prompts") if key in old}
+                kept = {key: old[key] for key in ("seconds", "foreseen", "prompts")}
                 records.append(output, [{**one.record, **kept, "files": _examined_by(old, files)}])
             progress.done(len(finished))
 

@@ -68,7 +68,7 @@ class Candidates:
         }
         self.foreseen = [
             Look("x0", int(step), sum(row.voters[: int(step)]) / sum(row.voters), _scores(self.pairs, step))
-            for step in records[0].get("foreseen", ())
+            for step in records[0]["foreseen"]
         ]
         self.quality = _quality(self.pairs, self.places(self.scores))
         """(P, N, QUALITIES). "place": among all of a pair by the scores at the end, 1 for the best."""

@@ -29,7 +29,7 @@ def write(folders: Sequence[Path], count: int, mixed: bool, output: Path) -> Non
 
 def caption(record: Record) -> str:
     """What was asked for, and marks for a picture and a sound that were recognised; the scores where there is no class."""
-    if record.get("picture") is None:
+    if record["picture"] is None:
         return f"{record['index']}: {record['clip']:.0f} / {record['clap']:.0f}"
     sides = (("image_class", "picture"), ("audio_class", "sound"))
     return " / ".join(f"{record[label]} {'+' if record[question]['right'] else '-'}" for label, question in sides)

@@ -1,5 +1,6 @@
 """The tables: balanced lists of prompts, rows that differ in one setting, records that are not mixed, honest intervals."""
 
+import gzip
 import json
 import re
 import sys
@@ -14,17 +15,22 @@ from lab.evaluate.__main__ import main
 from lab.evaluate.folders import Folders
 from lab.evaluate.records import MAKING
 from lab.evaluate.rows import EMBEDDED, PAPER, TABLES, Row
-from lab.evaluate.samples import LISTS
+from lab.evaluate.samples import LISTS, Sample
 from lab.intervals import bootstrap, mean_interval
 
 RESULTS = Path(__file__).parents[3] / "lab" / "results"
+EVERY_FIELD = {
+    *("row", "prompts", "files", "seconds", "clip", "clap", "cycle_db", "picture", "sound", "foreseen"),
+    *Row.__dataclass_fields__,
+    *Sample.__dataclass_fields__,
+}
 FILES = {"image": "a", "audio": "b", "vae": "c", "clip": "d", "clap": "e", "judges": "f"}
 
 
 def record(index: int, picture: bool = True, sound: bool = True, name: str = "joint", files: dict | None = None, **more) -> dict:
     sample = asdict(LISTS["test"].samples(index, 1)[0])
     verdicts = {"picture": {"right": picture}, "sound": {"right": sound}}
-    scores = {"clip": 20.0 + index, "clap": 30.0 - index, "cycle_db": 1.0}
+    scores = {"clip": 20.0 + index, "clap": 30.0 - index, "cycle_db": 1.0, "foreseen": {}}
     return {
         "row": name,
         **EMBEDDED[name].settings(),
@@ -72,6 +78,7 @@ def test_committed_records_are_of_today_s_rows_and_samples(folder, steps, seeds)
     found = records.read(RESULTS / folder)
     assert found
     for one in found:
+        assert set(one) == EVERY_FIELD
         assert Row.of(one) == EMBEDDED[one["row"]].changed(steps, None, None)
         assert records.record_of_sample(one) == asdict(LISTS["test"].samples(one["index"], 1, seeds)[0])
 
@@ -79,6 +86,11 @@ def test_committed_records_are_of_today_s_rows_and_samples(folder, steps, seeds)
 def test_a_row_comes_back_from_its_record():
     for row in (*EMBEDDED.values(), *PAPER.values()):
         assert Row.of(json.loads(json.dumps(row.settings()))) == row
+
+
+def test_a_record_of_another_version_is_refused_by_name():
+    with pytest.raises(ValueError, match="record of the row joint lacks vocoder: another version wrote it"):
+        Row.of({key: value for key, value in record(0).items() if key != "vocoder"})
 
 
 def test_every_row_of_a_table_exists_and_makes_what_its_sources_need():
@@ -135,6 +147,15 @@ def test_a_whole_last_line_without_its_newline_is_kept(tmp_path):
     (tmp_path / records.FILE).write_text(json.dumps(record(0)))
     written(tmp_path, record(1))
     assert [one["index"] for one in records.read(tmp_path)] == [0, 1]
+
+
+def test_packed_records_are_read_before_those_that_were_added(tmp_path):
+    written(tmp_path, record(0), record(1))
+    plain = tmp_path / records.FILE
+    plain.with_name(f"{records.FILE}.gz").write_bytes(gzip.compress(plain.read_bytes()))
+    plain.unlink()
+    written(tmp_path, record(1, picture=False), record(2))
+    assert [(one["index"], one["picture"]["right"]) for one in records.read(tmp_path)] == [(0, True), (1, False), (2, True)]
 
 
 def test_a_damaged_line_in_the_middle_is_named(tmp_path):
@@ -293,7 +314,9 @@ def drafted(told: float, pairs: int = 8, count: int = 16, drafts: tuple[int, ...
         for sample, end in zip(LISTS["test"].samples(0, pairs * count, seeds=count), ends, strict=True):
             score = end if name == "joint" else told * end + (1 - told) * rng.normal()
             verdicts = {"picture": {"right": bool(end > 0.5)}, "sound": {"right": bool(end > 0.5)}}
-            made.append({"row": name, **EMBEDDED[name].settings(), **asdict(sample), **verdicts, "clip": score, "clap": score})
+            made.append(
+                {"row": name, **EMBEDDED[name].settings(), **asdict(sample), **verdicts, "clip": score, "clap": score, "foreseen": {}}
+            )
     return made
 
 
