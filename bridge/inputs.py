@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Mapping
 
 import comfy.model_patcher
@@ -12,11 +14,17 @@ from ..itsound_core.colorize import LEVELS
 from ..itsound_core.resampling import resample
 from ..itsound_core.spectrogram import AUFFUSION
 
-# Rounding in half precision or in a resize may leave 0..1 by less than half a level of an 8-bit picture.
-RANGE_TOLERANCE = 0.5 / LEVELS
+OVERSHOOT = 0.25
+"""How far outside of 0..1 a picture's values may lie, and are clamped: a bicubic resize overshoots sharp edges by up to 0.1."""
+CANCELLED = 0.05
+"""Share of the channels' mean energy below which their mean is no longer what is heard: of unrelated stereo it is a half."""
+MIXES = ("mix", "left", "right", "difference")
+"""How a stereo sound becomes mono."""
 
 SHORTEST_PICTURE = AUFFUSION.padding // AUFFUSION.hop_length + 1
 """Columns below which the spectrogram's windows cannot be reflected at the edges."""
+
+logger = logging.getLogger(__name__)
 
 FOREIGN_TEXT = "{node}: {socket} has embeddings {found} wide, {model} reads {width}. Encode the prompt with the clip of the same loader."
 
@@ -39,10 +47,10 @@ def pixels(image: Tensor, node: str, socket: str) -> Tensor:
             "start ComfyUI with --fp32-vae, or load the models with another weight_dtype."
         )
     lowest, highest = float(channels.min()), float(channels.max())
-    if lowest < -RANGE_TOLERANCE or highest > 1.0 + RANGE_TOLERANCE:
+    if lowest < -OVERSHOOT or highest > 1.0 + OVERSHOOT:
         raise ValueError(
             f"{node}: {socket} has values from {lowest:.3g} to {highest:.3g}; an IMAGE lies in 0..1. "
-            "Scale it by bilinear or area instead of bicubic or lanczos, or divide 8-bit values by 255."
+            "A resize overshoots by less; divide 8-bit values by 255, or bring it to 0..1 in the node before."
         )
     return channels.clamp(0.0, 1.0)
 
@@ -58,14 +66,21 @@ def picture(image: Tensor, node: str, socket: str = "spectrogram") -> Tensor:
     if height != AUFFUSION.n_mels:
         raise ValueError(
             f"{node}: {socket} is {width} x {height} pixels; a spectrogram is {AUFFUSION.n_mels} high, one row for each mel band. Decode "
-            "a latent from EmptySpectrogramLatent, make the picture with AudioToSpectrogram, or scale it to that height with ImageScale."
+            "a latent from EmptySpectrogramLatent, or make the picture with AudioToSpectrogram."
+            + (" Is it a two-row square? Lay it out with ViewCanvas first." if height == 2 * AUFFUSION.n_mels else "")
         )
     if width < SHORTEST_PICTURE:
         raise ValueError(
             f"{node}: {socket} is {width} columns wide ({AUFFUSION.seconds(width):.2f} s); "
             f"at least {SHORTEST_PICTURE} are needed. Use a wider picture."
         )
+    return gray(colours)
+
+
+def gray(colours: Tensor) -> Tensor:
+    """Mean of the colours (..., 3) in 0..1 as (...) float32: the one gray there is, and what sounds."""
     # In double precision the mean of three equal channels is that channel to the bit; in single, 11 of the 256 levels would come out lower.
+    colours = colours.cpu()  # Apple's GPUs have no double precision
     mean = colours.double().mean(dim=-1)
     # The mean of a coloured 8-bit pixel is a whole number of thirds of a level, but for what float32 rounded off its channels: put back, a
     # coloured file sounds to the bit as the gray one does.
@@ -107,16 +122,52 @@ def mono_or_stereo(audio: dict | None, node: str) -> tuple[Tensor, int]:
     Raises ValueError as `waveform` does.
     """
     samples, rate = waveform(audio, node)
-    return (samples if samples.shape[1] <= 2 else samples.mean(dim=1, keepdim=True)), rate
+    return (samples if samples.shape[1] <= 2 else mixed(samples, node)[:, None]), rate
 
 
-def mono(audio: dict | None, node: str) -> Tensor:
-    """Waveform (B, T) float32 at 16 kHz on the CPU of an AUDIO of any rate, channels (their mean) and sample type.
+def mono(audio: dict | None, node: str, mix: str = "mix") -> Tensor:
+    """Waveform (B, T) float32 at 16 kHz on the CPU of an AUDIO of any rate, channels and sample type, mixed down by `mixed`.
 
     Raises ValueError as `waveform` does.
     """
     samples, rate = waveform(audio, node)
-    return resample(samples.mean(dim=1), rate, AUFFUSION.sample_rate)
+    return resample(mixed(samples, node, mix), rate, AUFFUSION.sample_rate)
+
+
+def mixed(samples: Tensor, node: str, mix: str = "mix") -> Tensor:
+    """One channel (B, T) of samples (B, channels, T); `mix` is one of MIXES.
+
+    mix: the mean, as every player mixes down. Where channels are out of phase that loses the sound: an item whose mean keeps less than
+    CANCELLED of the channels' energy has those turned round that run against the others, and the log says so. left and right: the first
+    and the last channel. difference: half of left less right, where the sound is that stereo has and mono has not.
+    """
+    if mix == "left" or samples.shape[1] == 1:
+        return samples[:, 0]
+    if mix == "right":
+        return samples[:, -1]
+    if mix == "difference":
+        return (samples[:, 0] - samples[:, -1]) / 2
+    mean = samples.mean(dim=1)
+    cancelled = mean.square().mean(dim=-1) < CANCELLED * samples.square().mean(dim=(1, 2))
+    for item in cancelled.nonzero().flatten().tolist():
+        logger.warning(
+            "%s: the channels of audio (item %d) cancel when they are mixed to one; those that run against the others are turned round. "
+            "To choose otherwise, give it one channel.",
+            node,
+            item,
+        )
+        # the leading direction of the channels: the signs that add up to the most energy
+        channels = samples[item].double()
+        leading = torch.linalg.eigh(channels @ channels.T).eigenvectors[:, -1]
+        mean[item] = (channels * torch.sign(leading * leading[leading.abs().argmax()])[:, None]).mean(dim=0).float()
+    return mean
+
+
+def number(value: float, node: str, socket: str, lowest: float, highest: float = math.inf) -> None:
+    """Raise ValueError naming node, socket and range unless lowest <= value <= highest: a link can bring what the widget would not."""
+    if not lowest <= value <= highest:
+        limits = f"{lowest:g} or more" if highest == math.inf else f"{lowest:g} to {highest:g}"
+        raise ValueError(f"{node}: {socket} is {value}; it can be {limits}. Change what is linked to it.")
 
 
 def pair(first: Tensor, second: Tensor, node: str, sockets: tuple[str, str]) -> tuple[Tensor, Tensor]:

@@ -58,6 +58,9 @@ class SpectrogramFormat:
         return frames * self.hop_length / self.sample_rate
 
 
+SILENCE = 2.0**-17
+"""Largest magnitude of a waveform that is none: half a step of 16 bits."""
+
 AUFFUSION = SpectrogramFormat()
 
 FRAMES_AT_A_TIME = 4096
@@ -215,9 +218,12 @@ def waveform_to_picture(waveform: Tensor, fmt: SpectrogramFormat = AUFFUSION) ->
 
 
 def normalize_peak(waveform: Tensor, fmt: SpectrogramFormat = AUFFUSION) -> Tensor:
-    """Scale each waveform (B, T) to a largest magnitude of fmt.peak (0.95), as Auffusion's training clips were. Silence stays silence."""
+    """Scale each waveform (B, T) to a largest magnitude of fmt.peak (0.95), as Auffusion's training clips were.
+
+    Silence stays silence: what no 16-bit file could hold (SILENCE) is rounding, and lifted it would be a picture of noise.
+    """
     peak = waveform.abs().amax(dim=-1, keepdim=True)
-    return torch.where(peak > 0, waveform * (fmt.peak / peak.clamp(min=torch.finfo(torch.float32).tiny)), waveform)
+    return torch.where(peak > SILENCE, waveform * (fmt.peak / peak.clamp(min=SILENCE)), waveform)
 
 
 def limit_peak(waveform: Tensor, fmt: SpectrogramFormat = AUFFUSION) -> Tensor:

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-
-import comfy.model_management
 import comfy.utils
 import numpy as np
 import torch
@@ -15,13 +11,10 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from ..bridge import inputs
+from ..bridge.vocoding import play, sound, spectrogram_of
 from ..itsound_core.colormap import apply_colormap
 from ..itsound_core.cycle import change_level, cycle_consistency, level_db
-from ..itsound_core.griffin_lim import griffin_lim
-from ..itsound_core.looping import close_loop, wrap
-from ..itsound_core.spectrogram import AUFFUSION, limit_peak, normalize_peak, picture_to_log_mel, picture_to_mel, waveform_to_picture
-from ..itsound_core.vocoder import HiFiGANConfig, replace_magnitude
-from .loaders import Vocoder
+from ..itsound_core.spectrogram import AUFFUSION
 
 CATEGORY = "Images that Sound/audio"
 LABEL_HEIGHT = 24
@@ -29,21 +22,6 @@ LABEL_HEIGHT = 24
 DIFFERENCE_GAIN = 4.0
 # Smaller differences of level are within what Griffin-Lim leaves.
 AUDIBLE_LEVEL_DB = 0.5
-LOOP_COLUMNS = 32
-"""Columns of the neighbouring turns that a loop is played with: beyond what an edge disturbs, 6 of them, and long enough to fade over."""
-
-
-def sound(waveform: Tensor) -> dict:
-    """AUDIO of a waveform (B, T) at 16 kHz."""
-    return {"waveform": waveform.float().cpu()[:, None], "sample_rate": AUFFUSION.sample_rate}
-
-
-def spectrogram_of(waveform: Tensor, seconds: float = 0.0, normalize: bool = True) -> Tensor:
-    """Gray IMAGE of a waveform (B, T) at 16 kHz, `seconds` of it (0: all), brought to a peak of 0.95 or as loud as it is."""
-    frames = AUFFUSION.frames(seconds) if seconds > 0 else -(-waveform.shape[1] // AUFFUSION.hop_length)
-    samples = max(frames, inputs.SHORTEST_PICTURE) * AUFFUSION.hop_length
-    waveform = F.pad(waveform, (0, samples - waveform.shape[1]))
-    return apply_colormap(waveform_to_picture(normalize_peak(waveform) if normalize else waveform), "gray")
 
 
 class SpectrogramToAudio(io.ComfyNode):
@@ -102,6 +80,7 @@ class SpectrogramToAudio(io.ComfyNode):
     @classmethod
     def execute(cls, spectrogram, vocoder=None, iterations=48, magnitude="vocoder", loop=False) -> io.NodeOutput:
         pictures = inputs.picture(spectrogram, "SpectrogramToAudio")
+        inputs.number(iterations, "SpectrogramToAudio", "iterations", 1)
         progress = comfy.utils.ProgressBar(len(pictures) * (iterations if vocoder is None else 1))
         return io.NodeOutput(sound(play(pictures, vocoder, iterations, magnitude == "picture", lambda *_: progress.update(1), loop)))
 
@@ -135,13 +114,23 @@ class AudioToSpectrogram(io.ComfyNode):
                     optional=True,
                     tooltip="Bring each recording to a peak of 0.95, on which the audio model was trained. Turn it off to compare levels.",
                 ),
+                io.Combo.Input(
+                    "channels",
+                    options=list(inputs.MIXES),
+                    default=inputs.MIXES[0],
+                    optional=True,
+                    tooltip="How stereo becomes mono. mix: the mean; channels that would cancel each other are turned round first. left, "
+                    "right: that channel alone. difference: what is heard on one side only.",
+                ),
             ],
             outputs=[io.Image.Output(display_name="spectrogram", tooltip="The gray picture, 256 rows high; silence is black.")],
         )
 
     @classmethod
-    def execute(cls, audio, seconds, normalize=True) -> io.NodeOutput:
-        return io.NodeOutput(spectrogram_of(inputs.mono(audio, "AudioToSpectrogram"), seconds, normalize))
+    def execute(cls, audio, seconds, normalize=True, channels=inputs.MIXES[0]) -> io.NodeOutput:
+        node = "AudioToSpectrogram"
+        inputs.number(seconds, node, "seconds", 0)
+        return io.NodeOutput(spectrogram_of(inputs.mono(audio, node, channels), seconds, normalize))
 
 
 class TrimCanvas(io.ComfyNode):
@@ -170,6 +159,7 @@ class TrimCanvas(io.ComfyNode):
     @classmethod
     def execute(cls, spectrogram, audio, columns) -> io.NodeOutput:
         node = "TrimCanvas"
+        inputs.number(columns, node, "columns", 0)
         width = inputs.picture(spectrogram, node).shape[2]
         samples, rate = inputs.waveform(audio, node)
         kept = width - columns
@@ -229,56 +219,6 @@ class CycleConsistency(io.ComfyNode):
                 line += f"{levelled.error_db[index]:.2f} dB, correlation {levelled.correlation[index]:.3f}"
             report.append(line)
         return io.NodeOutput(apply_colormap(comparison, "gray"), "\n".join(report))
-
-
-def play(
-    pictures: Tensor,
-    vocoder: Vocoder | None = None,
-    iterations: int = 48,
-    keep_magnitude: bool = False,
-    on_step: Callable[..., None] | None = None,
-    loop: bool = False,
-) -> Tensor:
-    """Waveforms (B, frames x hop) on the CPU, within full scale, of pictures (B, 256, frames): by the vocoder, else by Griffin-Lim.
-
-    on_step is called after each iteration of Griffin-Lim, and after each picture with a vocoder. With loop, each picture is one turn of a
-    loop. Stops when the user cancels.
-    """
-    lead = min(LOOP_COLUMNS, pictures.shape[-1])
-
-    def after_step(*_) -> None:
-        comfy.model_management.throw_exception_if_processing_interrupted()
-        if on_step is not None:
-            on_step()
-
-    # One at a time: the memory needed does not grow with the batch, and an item sounds the same alone and in a batch.
-    waveforms = []
-    for picture in (wrap(pictures, lead) if loop else pictures).split(1):
-        if vocoder is None:
-            mel = picture_to_mel(picture.to(comfy.model_management.get_torch_device()))
-            waveforms.append(griffin_lim(mel, iterations=iterations, on_step=after_step).cpu())
-        else:
-            waveforms.append(vocode(picture, vocoder, keep_magnitude).cpu())
-            after_step()
-    played = torch.cat(waveforms)
-    return limit_peak(close_loop(played, lead * AUFFUSION.hop_length) if loop else played)
-
-
-def vocode(picture: Tensor, vocoder: Vocoder, keep_magnitude: bool) -> Tensor:
-    """Waveform (1, frames x hop) of a picture (1, 256, frames) by a VOCODER, on its device, in float32."""
-    patcher = vocoder.patcher
-    memory = activation_bytes(patcher.model.config, picture.shape[-1])
-    comfy.model_management.load_models_gpu([patcher], memory_required=memory, force_full_load=True)
-    log_mel = picture_to_log_mel(picture.to(patcher.load_device))
-    waveform = patcher.model(log_mel)
-    return replace_magnitude(waveform, log_mel.exp()) if keep_magnitude else waveform
-
-
-def activation_bytes(config: HiFiGANConfig, frames: int) -> int:
-    """Memory of a HiFi-GAN's widest stage in float32: the outputs of its residual blocks, their stack, and one block at work."""
-    lengths = [frames * math.prod(config.upsample_rates[: stage + 1]) for stage in range(len(config.upsample_rates))]
-    widest = max(length * config.upsample_initial_channel >> stage + 1 for stage, length in enumerate(lengths))
-    return 4 * widest * (2 * len(config.resblock_kernel_sizes) + 4)
 
 
 def label(text: str, picture: Tensor) -> Tensor:

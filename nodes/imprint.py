@@ -10,10 +10,10 @@ import torch
 from comfy_api.latest import io
 
 from ..bridge import inputs
+from ..bridge.vocoding import spectrogram_of
 from ..itsound_core.colormap import apply_colormap
 from ..itsound_core.imprint import FITS, SCALES, WHOLE, Area, Fit, Scale, imprint, imprint_recording
 from ..itsound_core.spectrogram import AUFFUSION
-from .audio import spectrogram_of
 
 COLUMN = AUFFUSION.seconds(1)
 """Seconds of a column of a spectrogram."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,8 +20,8 @@ from comfy_api.latest import io
 
 from ..bridge import files
 from ..bridge.diffusers_folder import MODEL_INDEX, UNET_CONFIG, kind_of, load_text_encoder, load_unet, load_vae, native_text_name
+from ..bridge.vocoding import Vocoder
 from ..itsound_core import embedded
-from ..itsound_core.spectrogram import AUFFUSION, SpectrogramFormat
 from ..itsound_core.vocoder import CONFIG_FILE, WEIGHT_FILES, load_vocoder
 from ..itsound_core.weights import shapes_in, shapes_of, unreadable
 
@@ -48,19 +47,6 @@ VOCODERS = "vocoders"
 logger = logging.getLogger(__name__)
 
 files.register_folder(VOCODERS, folder_paths.supported_pt_extensions)
-
-
-@dataclass(frozen=True)
-class Vocoder:
-    """What a VOCODER socket carries: log-mel (B, n_mels, frames) to waveform (B, frames x hop).
-
-    `patcher.model` is the generator (float32). Load it with `comfy.model_management.load_models_gpu([patcher], force_full_load=True)` and
-    call it on `patcher.load_device`.
-    """
-
-    patcher: comfy.model_patcher.ModelPatcher
-    format: SpectrogramFormat
-    name: str
 
 
 class Loaded(NamedTuple):
@@ -211,7 +197,7 @@ class LoadVocoder(io.ComfyNode):
         patcher = comfy.model_patcher.ModelPatcher(
             generator, load_device=comfy.model_management.vae_device(), offload_device=comfy.model_management.vae_offload_device()
         )
-        return io.NodeOutput(Vocoder(patcher, AUFFUSION, vocoder_name))
+        return io.NodeOutput(Vocoder(patcher, vocoder_name))
 
 
 # Names and files ---------------------------------------------------------------------------------------------------------------------

@@ -8,9 +8,9 @@ from comfy_api.latest import io
 
 from ..bridge import inputs
 from ..bridge.provenance import HIDDEN
+from ..bridge.saving import save_pairs
 from ..itsound_core.playhead import spectrogram_seconds
 from ..itsound_core.spectrogram import band_frequencies
-from .saving import save_pairs
 
 NODE = "PlayImage"
 

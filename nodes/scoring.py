@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,24 +15,14 @@ from comfy_execution.graph_utils import ExecutionBlocker
 from torch import Tensor
 
 from ..bridge import files, inputs
+from ..bridge.scoring import Scorer, gray_pictures, prompts_for, score
 from ..itsound_core import embedded, ranking
 from ..itsound_core.scatter import scatter_plot
-from ..itsound_core.scoring import CONFIG_FILE, PictureScorer, Scores, SoundScorer
+from ..itsound_core.scoring import CONFIG_FILE, PictureScorer, SoundScorer
 
 CATEGORY = "Images that Sound/scoring"
 SCORERS = "scorers"
-SMALLEST_PICTURE = 32
-"""Pixels of the shorter side below which a picture shows nothing that could be scored."""
-
 files.register_folder(SCORERS, {".json"})
-
-
-@dataclass(frozen=True)
-class Scorer:
-    """What a SCORER socket carries: CLIP and CLAP, each `patcher.model` one of itsound_core.scoring's modules in float32."""
-
-    picture: comfy.model_patcher.ModelPatcher
-    sound: comfy.model_patcher.ModelPatcher
 
 
 class LoadScorers(io.ComfyNode):
@@ -77,7 +65,7 @@ class ScoreImageAndSound(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        lines = "One prompt for all of them, or a line for each."
+        lines = "One prompt for all of them; with prompt_per_line a line for each."
         return io.Schema(
             node_id="ScoreImageAndSound",
             display_name="Score Image and Sound",
@@ -91,6 +79,12 @@ class ScoreImageAndSound(io.ComfyNode):
                 io.Audio.Input("audio", tooltip="Their sounds, as many as pictures."),
                 io.String.Input("image_prompt", default="", multiline=True, tooltip=f"What the pictures should show. {lines}"),
                 io.String.Input("audio_prompt", default="", multiline=True, tooltip=f"What they should sound like. {lines}"),
+                io.Boolean.Input(
+                    "prompt_per_line",
+                    default=False,
+                    optional=True,
+                    tooltip="Off, line breaks in a prompt are spaces. On, each line is the prompt of one sample; one line goes with all.",
+                ),
             ],
             outputs=[
                 io.Custom("SCORES").Output("scores", display_name="scores", tooltip="For KeepBest."),
@@ -104,13 +98,13 @@ class ScoreImageAndSound(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, scorer, images, audio, image_prompt, audio_prompt) -> io.NodeOutput:
+    def execute(cls, scorer, images, audio, image_prompt, audio_prompt, prompt_per_line=False) -> io.NodeOutput:
         node = "ScoreImageAndSound"
         pictures = gray_pictures(images, node)
         samples, rate = inputs.waveform(audio, node)
-        pictures, samples = inputs.pair(pictures, samples.mean(dim=1), node, ("images", "audio"))
-        image_prompts = prompts_for(image_prompt, len(pictures), node, "image_prompt")
-        audio_prompts = prompts_for(audio_prompt, len(pictures), node, "audio_prompt")
+        pictures, samples = inputs.pair(pictures, inputs.mixed(samples, node), node, ("images", "audio"))
+        image_prompts = prompts_for(image_prompt, len(pictures), node, "image_prompt", prompt_per_line)
+        audio_prompts = prompts_for(audio_prompt, len(pictures), node, "audio_prompt", prompt_per_line)
         progress = comfy.utils.ProgressBar(len(pictures))
         scores = score(scorer, pictures, samples, rate, image_prompts, audio_prompts, on_sample=lambda: progress.update(1))
         return io.NodeOutput(scores, scores.table(), scatter_plot(scores.picture, scores.sound)[None])
@@ -161,6 +155,8 @@ class KeepBest(io.ComfyNode):
     @classmethod
     def execute(cls, scores, count, rule, images=None, audio=None, latents=None, picture_weight=0.5) -> io.NodeOutput:
         total = len(scores.picture)
+        if count < 1:
+            raise ValueError(f"KeepBest: count is {count}. Keep 1 or more, at most {total}.")
         if count > total:
             raise ValueError(
                 f"KeepBest: count is {count}, but {total} samples were scored. Keep at most {total}, or sample a larger batch."
@@ -183,55 +179,6 @@ class KeepBest(io.ComfyNode):
             _unconnected("latents") if latents is None else {key: _pick(value, kept, total) for key, value in latents.items()},
             ", ".join(map(str, kept)),
         )
-
-
-def score(
-    scorer: Scorer,
-    pictures: Tensor,
-    samples: Tensor,
-    rate: int,
-    image_prompts: tuple[str, ...],
-    audio_prompts: tuple[str, ...],
-    on_sample: Callable[[], None] | None = None,
-) -> Scores:
-    """Scores of gray pictures (N, H, W) in 0..1 and waveforms (N, T) at `rate` Hz against their N prompts. Stops when the user cancels."""
-    comfy.model_management.load_models_gpu([scorer.picture, scorer.sound], force_full_load=True)
-    found = []
-    for picture, waveform, image_prompt, audio_prompt in zip(pictures, samples, image_prompts, audio_prompts, strict=True):
-        comfy.model_management.throw_exception_if_processing_interrupted()
-        seen, heard = scorer.picture.model(picture, [image_prompt]), scorer.sound.model(waveform, rate, [audio_prompt])
-        found.append(torch.cat([seen, heard]))
-        if on_sample is not None:
-            on_sample()
-    picture_scores, sound_scores = torch.stack(found).unbind(dim=1)
-    if not torch.isfinite(torch.stack(found)).all():
-        raise ValueError("ScoreImageAndSound: a scorer gave NaN: its weights are damaged. Fetch the scorer again.")
-    return Scores(picture_scores, sound_scores, image_prompts, audio_prompts)
-
-
-def gray_pictures(images: Tensor, node: str) -> Tensor:
-    """(B, H, W) in 0..1: the mean of the colours of an IMAGE at least as wide as high. Raises ValueError for one too small or too tall."""
-    gray = inputs.pixels(images, node, "images")[..., :3].mean(dim=-1)
-    height, width = gray.shape[1:]
-    if min(height, width) < SMALLEST_PICTURE:
-        raise ValueError(
-            f"{node}: images are {width} x {height} pixels; at least {SMALLEST_PICTURE} a side are needed to see anything in them."
-        )
-    if height > width:
-        raise ValueError(
-            f"{node}: images are {width} x {height} pixels, taller than wide; a spectrogram is wide. Crop or rotate them first."
-        )
-    return gray
-
-
-def prompts_for(text: str, count: int, node: str, socket: str) -> tuple[str, ...]:
-    """The prompt of each of `count` samples: one for all, or a line each. Raises ValueError for none and for another number of lines."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    if not lines:
-        raise ValueError(f"{node}: {socket} is empty. Write the prompt that the samples were made from.")
-    if len(lines) not in (1, count):
-        raise ValueError(f"{node}: {socket} has {len(lines)} lines for {count} samples. Write one prompt for all, or one a line for each.")
-    return tuple(lines * count if len(lines) == 1 else lines)
 
 
 def _scorer_names() -> list[str]:

@@ -25,7 +25,7 @@ def vocoder(pack):
     torch.manual_seed(0)
     generator = core.HiFiGAN(config).eval().requires_grad_(False)
     cpu = torch.device("cpu")
-    return loaders.Vocoder(comfy.model_patcher.ModelPatcher(generator, load_device=cpu, offload_device=cpu), core.AUFFUSION, "random")
+    return loaders.Vocoder(comfy.model_patcher.ModelPatcher(generator, load_device=cpu, offload_device=cpu), "random")
 
 
 def tone(seconds: float, rate: int = 16000, hertz: float = 1000.0, level: float = 0.5) -> torch.Tensor:
@@ -281,9 +281,9 @@ def test_audio_without_sound_is_refused_with_node_culprit_and_remedy(nodes, case
 
 
 BAD_PICTURES = {
-    "height not 256": (torch.zeros(1, 512, 512, 3), "512 x 512 pixels; a spectrogram is 256 high.*ImageScale"),
+    "height not 256": (torch.zeros(1, 512, 512, 3), "512 x 512 pixels; a spectrogram is 256 high.*AudioToSpectrogram"),
     "NaN": (torch.full((1, 256, 64, 3), float("nan")), "49152 values that are NaN.*--fp32-vae"),
-    "out of range": (torch.full((1, 256, 64, 3), 2.0), r"values from 2 to 2; an IMAGE lies in 0\.\.1.*bilinear"),
+    "out of range": (torch.full((1, 256, 64, 3), 2.0), r"values from 2 to 2; an IMAGE lies in 0\.\.1.*in the node before"),
 }
 
 

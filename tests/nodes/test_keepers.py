@@ -20,7 +20,8 @@ PROMPTS = {"image_prompt": "a drawing of castles", "audio_prompt": "church bell 
 @pytest.fixture(scope="module")
 def modules(pack):
     names = ("keepers", "sampling", "loaders", "scoring")
-    return {name: importlib.import_module(f"{pack.__name__}.nodes.{name}") for name in names}
+    found = {name: importlib.import_module(f"{pack.__name__}.nodes.{name}") for name in names}
+    return found | {"search": importlib.import_module(f"{pack.__name__}.bridge.keeper_search")}
 
 
 @pytest.fixture(scope="module")
@@ -54,15 +55,14 @@ def graph(modules):
 @pytest.fixture
 def scored_by_seed(modules, monkeypatch):
     """Replace the scorer: a higher noise mean, known for each seed, is better; so the best seeds can be told beforehand."""
-    keepers = modules["keepers"]
     order = [SEED + i for i in (3, 0, 5, 1, 4, 2)]
 
-    def judge(self, batch, iterations=None):
+    def examine(self, batch, latents, iterations=None):
         for one in batch:
-            one.picture, one.waveform = torch.rand(256, 256), torch.rand(40960)
+            one.thumbnail = torch.zeros(64, 256, dtype=torch.uint8)
             one.picture_score = one.sound_score = -float(order.index(one.seed))
 
-    monkeypatch.setattr(keepers.Search, "_judge", judge)
+    monkeypatch.setattr(modules["search"].Search, "_examine", examine)
     return order
 
 
@@ -103,13 +103,14 @@ def test_the_search_takes_the_steps_that_were_planned(modules, graph, scored_by_
 
 
 def test_a_draft_is_near_the_full_sample_of_its_seed_and_far_from_those_of_others(modules, graph, scored_by_seed, monkeypatch):
-    made, sample = [], modules["keepers"].Search._sample
+    made, sample = [], modules["search"].Search._sample
 
     def note(self, batch, sampler_name, sigmas):
-        sample(self, batch, sampler_name, sigmas)
-        made.append((len(sigmas) - 1, {one.seed: one.latent for one in batch}))
+        latents = sample(self, batch, sampler_name, sigmas)
+        made.append((len(sigmas) - 1, {one.seed: latent for one, latent in zip(batch, latents.split(1), strict=True)}))
+        return latents
 
-    monkeypatch.setattr(modules["keepers"].Search, "_sample", note)
+    monkeypatch.setattr(modules["search"].Search, "_sample", note)
     search(modules, graph, candidates=6, keepers=4, budget=5.8, steps=40)
     (draft_steps, drafts), (steps, samples) = made
     assert draft_steps == 12 and steps == 40 and len(drafts) == 6 and len(samples) == 4
@@ -119,7 +120,7 @@ def test_a_draft_is_near_the_full_sample_of_its_seed_and_far_from_those_of_other
 
 
 def test_with_the_budget_of_all_nothing_is_drafted(modules, graph, scored_by_seed, monkeypatch):
-    monkeypatch.setattr(modules["keepers"], "DRAFT_SAMPLER", "none")
+    monkeypatch.setattr(modules["search"], "DRAFT_SAMPLER", "none")
     latent, *_, seeds = search(modules, graph, candidates=3, keepers=2, budget=3.0)
     assert len(latent["samples"]) == 2 and seeds == f"{SEED}, {SEED + 1}"
 
@@ -148,7 +149,7 @@ def test_a_draft_knows_after_which_step_a_model_begins_to_take_part(modules, gra
     (guider,) = modules["sampling"].MultimodalGuider.execute(**graph["guided"] | {"t_image": t_image}).result
     model = guider.model_patcher
     sigmas = comfy.samplers.KSampler(model, STEPS, model.load_device, "ddim", "ddim_uniform", 1.0).sigmas
-    assert modules["keepers"]._onsets(guider, sigmas) == onsets
+    assert modules["search"].onsets(guider, sigmas) == onsets
 
 
 def test_pictures_sounds_and_scores_belong_to_the_keepers_best_first(modules, graph):
@@ -164,28 +165,57 @@ def test_pictures_sounds_and_scores_belong_to_the_keepers_best_first(modules, gr
     torch.testing.assert_close(again.sound, scores.sound, atol=1e-2, rtol=0)
 
 
-def cancel_after(modules, monkeypatch, calls):
-    """Press cancel when something is sampled for the so manyth time."""
-    sample, count = modules["keepers"].Search._sample, iter(range(100))
+@pytest.mark.parametrize("finished", [0, 1, 3], ids=["nothing finished", "one finished", "all but the last"])
+def test_a_cancelled_search_is_no_result_whatever_was_finished(modules, graph, scored_by_seed, monkeypatch, finished):
+    """ComfyUI would cache what a node returns, and hand it out when the same prompt is queued again."""
+    sample, count = modules["search"].Search._sample, iter(range(100))
 
     def sample_or_stop(self, *args):
-        if next(count) == calls:
+        if next(count) == 6 + finished:  # six drafts come before
             raise comfy.model_management.InterruptProcessingException
-        sample(self, *args)
+        return sample(self, *args)
 
-    monkeypatch.setattr(modules["keepers"].Search, "_sample", sample_or_stop)
-
-
-def test_cancelled_late_the_finished_samples_are_kept(modules, graph, scored_by_seed, monkeypatch):
-    cancel_after(modules, monkeypatch, 6 + 1)  # the drafts, and one full sample
-    latent, *_, seeds = search(modules, graph, batch_size=1)
-    assert len(latent["samples"]) == 1 and seeds == str(scored_by_seed[0])
-
-
-def test_cancelled_before_anything_is_finished_the_run_ends(modules, graph, scored_by_seed, monkeypatch):
-    cancel_after(modules, monkeypatch, 6)
+    monkeypatch.setattr(modules["search"].Search, "_sample", sample_or_stop)
     with pytest.raises(comfy.model_management.InterruptProcessingException):
-        search(modules, graph, batch_size=1)
+        search(modules, graph, batch_size=1, keepers=4, budget=5.8, steps=40)
+
+
+def test_after_the_largest_seed_comes_zero(modules, graph, scored_by_seed, monkeypatch):
+    largest = 2**64 - 1
+    scored_by_seed[:] = [largest, 0, 1, 2, 3, 4]
+    latent, *_, seeds = search(modules, graph, seed=largest, batch_size=1)
+    assert seeds == f"{largest}, 0"
+    assert torch.equal(latent["samples"][1], alone(modules, graph, 0)[0])
+
+
+def test_line_breaks_in_prompts_are_spaces(modules, graph, scored_by_seed):
+    *_, scores, seeds = search(modules, graph, image_prompt="a drawing\nof castles\n", audio_prompt="\nchurch bell\r\nringing")
+    assert scores.image_prompts == (PROMPTS["image_prompt"],) * 2 and scores.audio_prompts == (PROMPTS["audio_prompt"],) * 2
+
+
+def test_the_preview_stays_small_however_many_candidates_there_are(modules, monkeypatch):
+    """A JPEG side beyond 65 500 pixels stops ComfyUI's server."""
+    keeper_search, shown = modules["search"], []
+    monkeypatch.setattr(comfy.utils.ProgressBar, "update_absolute", lambda self, value, total=None, preview=None: shown.append(preview))
+    plan = modules["keepers"].plan(4096, 4, 100, 1000.0)
+    all_seen = keeper_search.Search(None, None, plan, 5, 4)
+    for i, one in enumerate(all_seen.candidates):
+        one.thumbnail, one.picture_score, one.sound_score = torch.full((512, 256), 255, dtype=torch.uint8), i, i
+    all_seen._show(all_seen.candidates[:3])
+    (kind, sheet, _) = shown[0]
+    assert kind == "JPEG" and max(sheet.size) <= 16384
+    top_left = sheet.convert("L").crop((0, 0, 250, 500))
+    assert top_left.getextrema()[1] == 255, "the first, bright although others have better scores"
+
+
+def test_a_square_canvas_is_scored_as_it_is_seen_and_heard_by_its_halves(modules, graph, monkeypatch):
+    (canvas,) = modules["sampling"].EmptySpectrogramLatent.execute(1.28, 1, view="two-row square").result
+    with torch.inference_mode():
+        (guider,) = modules["sampling"].MultimodalGuider.execute(**graph["guided"], view="two-row square").result
+    latent, images, audio, scores, seeds = search(
+        modules, graph, guider=guider, latent_image=canvas, candidates=2, keepers=2, budget=2.0, steps=4, view="two-row square"
+    )
+    assert images.shape == (2, 512, 64, 3) and audio["waveform"].shape == (2, 1, 128 * 160)
 
 
 @pytest.mark.parametrize(
@@ -195,12 +225,12 @@ def test_cancelled_before_anything_is_finished_the_run_ends(modules, graph, scor
         ({"budget": 0.5}, "budget of 0.5 full samples is too small"),
         ({"sampler": "dpmpp_2m_sde"}, "dpmpp_2m_sde, which adds noise of its own"),
         ({"image_prompt": ""}, "image_prompt is empty"),
-        ({"audio_prompt": "a\nb"}, "audio_prompt has 2 lines"),
+        ({"audio_prompt": " \n"}, "audio_prompt is empty"),
         ({"latent_image": {"samples": torch.zeros(2, 4, 32, 32)}}, "batch of 2; give one canvas"),
         ({"latent_image": {"samples": torch.zeros(1, 4, 64, 64)}}, "512 rows"),
     ],
 )
 def test_bad_input_is_named_before_anything_is_sampled(modules, graph, monkeypatch, inputs, told):
-    monkeypatch.setattr(modules["keepers"].Search, "run", lambda self: pytest.fail("sampled"))
+    monkeypatch.setattr(modules["search"].Search, "run", lambda self: pytest.fail("sampled"))
     with pytest.raises(ValueError, match=f"KeeperSearch: .*{told}"):
         search(modules, graph, **inputs)

@@ -57,11 +57,11 @@ def test_alpha_is_not_heard(nodes):
 
 
 BAD_PICTURES = {
-    "height not 256": (gray(0.5, 1, 512, 512), r"512 x 512 pixels; a spectrogram is 256 high.*ImageScale"),
+    "height not 256": (gray(0.5, 1, 512, 512), r"512 x 512 pixels; a spectrogram is 256 high.*AudioToSpectrogram"),
     "NaN": (gray(float("nan"), 1, 256, 64), r"49152 values that are NaN or infinite.*--fp32-vae"),
     "infinite": (gray(float("inf"), 1, 256, 64), r"NaN or infinite.*weight_dtype"),
     "8-bit values": (gray(128.0, 1, 256, 64), r"values from 128 to 128; an IMAGE lies in 0\.\.1.*divide 8-bit values by 255"),
-    "negative": (gray(-0.5, 1, 256, 64), r"values from -0\.5 to -0\.5.*bilinear"),
+    "negative": (gray(-0.5, 1, 256, 64), r"values from -0\.5 to -0\.5.*in the node before"),
     "too narrow": (gray(0.5, 1, 256, 4), r"4 columns wide \(0\.04 s\); at least 6 are needed.*wider"),
     "two channels": (torch.zeros(1, 256, 64, 2), r"shape \(1, 256, 64, 2\).*1, 3 or 4 channels"),
     "empty batch": (torch.zeros(0, 256, 64, 3), r"shape \(0, 256, 64, 3\)"),
@@ -109,3 +109,17 @@ def test_a_canvas_that_the_view_does_not_fit_is_refused(nodes, shape, view, inve
         ValueError, match=rf"ViewCanvas: canvas is {shape[1]} x {shape[0]} .*{view}.* takes {rows} rows.*EmptySpectrogramLatent"
     ):
         nodes.ViewCanvas.execute(gray(0.5, 1, *shape), view, inverse)
+
+
+@pytest.mark.parametrize("method", ["bicubic", "lanczos"])
+def test_a_picture_that_a_resize_made_overshoot_is_clamped(nodes, method):
+    """Case 04: black on white, scaled by ComfyUI's own node, goes to 1.1 and below 0."""
+    import comfy.utils
+
+    edges = torch.zeros(1, 1, 64, 64)
+    edges[..., ::7, :] = 1.0
+    scaled = comfy.utils.common_upscale(edges.expand(-1, 3, -1, -1), 320, 256, method, "disabled").movedim(1, -1)
+    scaled = scaled + (scaled - 0.5) * 0.15 if method == "lanczos" else scaled  # Pillow's clips by itself
+    assert scaled.max() > 1.02
+    (shown,) = nodes.RenormalizeSpectrogram.execute(scaled, "gray", stretch=False).args
+    torch.testing.assert_close(shown, scaled.clamp(0, 1), atol=1e-6, rtol=0)

@@ -60,9 +60,18 @@ def test_a_batch_gets_the_scores_that_its_items_get_alone(nodes, scorer):
 @torch.inference_mode()
 def test_each_sample_may_have_its_own_prompts(nodes, scorer):
     pictures, sounds = images(1).expand(2, -1, -1, -1), audio(1)
-    found, *_ = nodes.ScoreImageAndSound.execute(scorer, pictures, sounds, "a castle\na dog\n", "church bell").result
+    found, *_ = nodes.ScoreImageAndSound.execute(scorer, pictures, sounds, "a castle\na dog\n", "church bell", True).result
     assert found.image_prompts == ("a castle", "a dog") and found.audio_prompts == ("church bell",) * 2
     assert found.picture[0] != found.picture[1] and found.sound[0] == found.sound[1]
+
+
+@torch.inference_mode()
+def test_a_line_break_in_a_prompt_is_a_space(nodes, scorer):
+    """Someone pressed Enter; with two samples each half used to be the prompt of one of them."""
+    given = nodes.ScoreImageAndSound.execute(scorer, images(), audio(), "a castle\non a hill", "church\r\nbell\n").result[0]
+    meant = nodes.ScoreImageAndSound.execute(scorer, images(), audio(), "a castle on a hill", "church bell").result[0]
+    assert given.image_prompts == ("a castle on a hill",) * 2 and given.audio_prompts == ("church bell",) * 2
+    assert torch.equal(given.picture, meant.picture) and torch.equal(given.sound, meant.sound)
 
 
 def test_colours_are_scored_as_the_gray_that_sounds(nodes, scorer):
@@ -83,7 +92,7 @@ def test_colours_are_scored_as_the_gray_that_sounds(nodes, scorer):
         ({"images": images() * torch.nan}, "NaN"),
         ({"audio": {"waveform": torch.zeros(2, 1, 0), "sample_rate": RATE}}, "zero length"),
         ({"image_prompt": " \n"}, "image_prompt is empty"),
-        ({"audio_prompt": "a\nb\nc"}, "audio_prompt has 3 lines for 2 samples"),
+        ({"audio_prompt": "a\nb\nc", "prompt_per_line": True}, "audio_prompt has 3 lines for 2 samples.*turn prompt_per_line off"),
     ],
 )
 def test_bad_input_is_named_before_anything_is_scored(nodes, monkeypatch, changes, told):
@@ -127,6 +136,8 @@ def test_an_output_whose_input_is_open_blocks_what_uses_it_with_a_word(nodes):
     ("given", "told"),
     [
         ({"count": 3}, "count is 3, but 2 samples"),
+        ({"count": 0}, "count is 0. Keep 1 or more"),
+        ({"count": -1}, "count is -1. Keep 1 or more"),
         ({"images": images(3)}, "images is a batch of 3"),
         ({"audio": audio(1)}, "audio is a batch of 1"),
         ({"latents": {"samples": torch.zeros(5, 4, 2, 2)}}, "latents is a batch of 5"),
