@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import folder_paths
@@ -11,29 +14,56 @@ from torch import Tensor
 from ..itsound_core.media import encode_flac, encode_png
 from .provenance import provenance, workflow_tags
 
+COUNTED = "_00001_.flac.part"
+"""The longest that follows a prefix in the name of a file while it is written."""
+
 
 def save_pairs(
-    pictures: Tensor, samples: Tensor, rate: int, prefix: str, place: io.FolderType, hidden: io.HiddenHolder | None
+    pictures: Tensor, samples: Tensor, rate: int, prefix: str, place: io.FolderType, hidden: io.HiddenHolder | None, node: str
 ) -> list[tuple[ui.SavedResult, ui.SavedResult]]:
     """Write pictures (B, H, W, C) and samples (B, 1 or 2, T), each two as a PNG and a FLAC of one name, into one of ComfyUI's folders.
 
     Both files say what they are, as far as the graph tells upstream of the node's `image` and `audio`. Nothing is written before all of
-    them are encoded.
+    them are encoded, and of each pair both files appear or none. Raises ValueError naming `node` where they cannot be written.
     """
     graph, seen, heard = workflow_tags(hidden), provenance(hidden, ("image",)), provenance(hidden, ("audio",))
     texts = {name.capitalize(): text for name, text in seen.tags().items()} | graph  # PNG's own keywords are Title, Comment, Software
-    files = [
-        (encode_png(picture, texts, seen.xmp()), encode_flac(sound, rate, heard.tags() | graph))
+    encoded = [
+        {"png": encode_png(picture, texts, seen.xmp()), "flac": encode_flac(sound, rate, heard.tags() | graph)}
         for picture, sound in zip(pictures, samples, strict=True)
     ]
     height, width = pictures.shape[1:3]
     root = folder_paths.get_directory_by_type(place.value)
-    folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(prefix, root, width, height)
+    try:
+        folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(prefix, root, width, height)
+        # The underscore after the number is what lets every version of ComfyUI count on from it.
+        stems = [f"{name.replace('%batch_num%', str(index))}_{counter + index:05}_" for index in range(len(encoded))]
+        for stem, files in zip(stems, encoded, strict=True):
+            write_together({Path(folder, f"{stem}.{suffix}"): data for suffix, data in files.items()})
+    except OSError as error:
+        raise ValueError(
+            f"{node}: cannot write to {error.filename or root} ({error.strerror or error}). Of an unfinished pair nothing was left. Make "
+            f"room or give ComfyUI the right to write there, and run it again; or start ComfyUI with --{place.value}-directory elsewhere."
+        ) from error
 
-    def write(stem: str, suffix: str, data: bytes) -> ui.SavedResult:
-        Path(folder, f"{stem}.{suffix}").write_bytes(data)
+    def saved(stem: str, suffix: str) -> ui.SavedResult:
         return ui.SavedResult(f"{stem}.{suffix}", subfolder, place)
 
-    # The underscore after the number is what lets every version of ComfyUI count on from it.
-    stems = [f"{name.replace('%batch_num%', str(index))}_{counter + index:05}_" for index in range(len(files))]
-    return [(write(stem, "png", picture), write(stem, "flac", sound)) for stem, (picture, sound) in zip(stems, files, strict=True)]
+    return [(saved(stem, "png"), saved(stem, "flac")) for stem in stems]
+
+
+def write_together(files: Mapping[Path, bytes]) -> None:
+    """Write files whole and all, or none of them: each under a temporary name first. Raises OSError as writing does."""
+    partial = {path: path.with_name(f"{path.name}.part") for path in files}
+    finished: list[Path] = []
+    try:
+        for path, data in files.items():
+            partial[path].write_bytes(data)
+        for path in files:
+            os.replace(partial[path], path)
+            finished.append(path)
+    except BaseException:
+        for path in (*partial.values(), *finished):
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
+        raise

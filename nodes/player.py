@@ -48,7 +48,7 @@ class PlayImage(io.ComfyNode):
         seconds, crossing = samples.shape[2] / rate, spectrogram_seconds(*pictures.shape[1:3])
         shared = {"seconds": seconds, "sample_rate": rate, "picture_seconds": crossing or seconds, "is_spectrogram": crossing is not None}
         # A name that is never used again, so that no browser shows an older run from its cache.
-        pairs = save_pairs(pictures, samples, rate, f"images-that-sound/{uuid.uuid4().hex}", io.FolderType.temp, cls.hidden)
+        pairs = save_pairs(pictures, samples, rate, f"images-that-sound/{uuid.uuid4().hex}", io.FolderType.temp, cls.hidden, NODE)
         items = [{"picture": picture, "sound": sound, **shared} for picture, sound in pairs]
         # Keys of our own: under "images" and "audio" the front end would add its own previews. Frequencies from the top row down.
         return io.NodeOutput(ui={"player": items, "row_hertz": [band_frequencies().flip(0).round(decimals=1).tolist()]})

@@ -5,8 +5,9 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ..bridge import inputs
+from ..bridge.files import checked_name
 from ..bridge.provenance import HIDDEN
-from ..bridge.saving import save_pairs
+from ..bridge.saving import COUNTED, save_pairs
 
 NODE = "SaveImageThatSounds"
 
@@ -41,10 +42,8 @@ class SaveImageThatSounds(io.ComfyNode):
         pictures = inputs.pixels(image, NODE, "image").cpu()
         samples, rate = inputs.mono_or_stereo(audio, NODE)
         pictures, samples = inputs.pair(pictures, samples, NODE, ("image", "audio"))
-        if not filename_prefix.strip(" ./\\"):
-            raise ValueError(f"{NODE}: filename_prefix is {filename_prefix!r}; give the files a name, such as images-that-sound/bells.")
-
-        pairs = save_pairs(pictures, samples, rate, filename_prefix, io.FolderType.output, cls.hidden)
+        prefix = checked_name(NODE, "filename_prefix", filename_prefix, COUNTED)
+        pairs = save_pairs(pictures, samples, rate, prefix, io.FolderType.output, cls.hidden, NODE)
         return io.NodeOutput(ui={"images": [picture for picture, _ in pairs], "audio": [sound for _, sound in pairs]})
 
 

@@ -93,6 +93,28 @@ class TestAudioToSpectrogram:
         row = loudest_row(expected)
         assert torch.allclose(image[:, row], expected[:, row], atol=0.002)
 
+    def test_out_of_phase_stereo_shows_its_sound_and_not_rounding(self, nodes, caplog):
+        """Case 07: the mean of the channels is next to nothing, which used to be lifted to a picture of noise."""
+        left = tone(0.64)
+        image = encode(nodes, audio(torch.cat([left, -left * 0.9999], dim=1)))
+        torch.testing.assert_close(image, encode(nodes, audio(left)), atol=2e-2, rtol=0)
+        assert "cancel when they are mixed" in caplog.text
+
+    def test_stereo_that_only_differs_in_its_ambience_is_still_the_mean(self, nodes):
+        middle, side = tone(0.64), 0.5 * tone(0.64, hertz=2000)
+        image = encode(nodes, audio(torch.cat([middle + side, middle - side], dim=1)))
+        torch.testing.assert_close(image, encode(nodes, audio(middle)), atol=1e-3, rtol=0)
+
+    @pytest.mark.parametrize(("channels", "hertz"), [("left", 440), ("right", 2000), ("difference", 1000)])
+    def test_the_mix_can_be_chosen(self, nodes, channels, hertz):
+        common, own = tone(0.64, hertz=1000), {"left": tone(0.64, hertz=440), "right": tone(0.64, hertz=2000)}
+        stereo = torch.cat([common, -common] if channels == "difference" else [own["left"], own["right"]], dim=1)
+        assert loudest_row(encode(nodes, audio(stereo), channels=channels)) == loudest_row(encode(nodes, audio(tone(0.64, hertz=hertz))))
+
+    def test_what_no_16_bit_file_could_hold_stays_black(self, nodes):
+        noise = 1e-6 * torch.randn(1, 1, 10240, generator=torch.Generator().manual_seed(0))
+        assert encode(nodes, audio(noise)).max() == 0
+
     def test_stereo_is_mixed_down(self, nodes):
         left_only = torch.cat([tone(0.5), torch.zeros_like(tone(0.5))], dim=1)
         assert torch.allclose(

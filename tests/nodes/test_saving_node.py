@@ -117,8 +117,11 @@ def test_both_files_carry_the_workflow_and_what_they_are(nodes, output, pack, mo
         (torch.zeros(0, 8, 8, 3), sounds(), "pair", "image has the shape"),
         (torch.full((1, 8, 8, 3), float("nan")), sounds(), "pair", "image holds 192 values that are NaN"),
         (pictures(), None, "pair", "audio is None"),
-        (pictures(), sounds(), " / ", "filename_prefix is ' / '; give the files a name"),
+        (pictures(), sounds(), " / ", "filename_prefix is ' / ', which leads out of the folder"),
         (pictures(), sounds(), "..", "filename_prefix is '..'"),
+        (pictures(), sounds(), " ", "filename_prefix is ' ', which leaves a name empty. Give a plain name"),
+        (pictures(), sounds(), "a/n\0l", "filename_prefix is .*holds"),
+        (pictures(), sounds(), "n" * 251, "filename_prefix is .*bytes too long"),
     ],
 )
 def test_bad_input_is_refused_before_anything_is_written(nodes, output, image, audio, prefix, message):
@@ -129,7 +132,7 @@ def test_bad_input_is_refused_before_anything_is_written(nodes, output, image, a
 
 @pytest.mark.parametrize("prefix", ["../outside", "a/../../outside", "/outside"])
 def test_no_prefix_leads_out_of_the_output_folder(nodes, output, prefix):
-    with pytest.raises(Exception, match="outside the output folder"):
+    with pytest.raises(Exception, match="leads out of the folder"):
         nodes.SaveImageThatSounds.execute(pictures(), sounds(), prefix)
     assert names(output.parent) == []
 
@@ -139,3 +142,62 @@ def test_one_sound_goes_with_every_picture_and_alpha_stays(nodes, output):
     nodes.SaveImageThatSounds.execute(image, sounds(), "pair%batch_num%")
     assert names(output) == ["pair0_00001_.flac", "pair0_00001_.png", "pair1_00002_.flac", "pair1_00002_.png"]
     assert Image.open(output / "pair1_00002_.png").mode == "RGBA"
+
+
+@pytest.fixture
+def full_disk(tmp_path):
+    """An output folder on a disk of 100 kB."""
+    import os
+    import subprocess
+
+    folder = tmp_path / "full"
+    folder.mkdir()
+    if (
+        not hasattr(os, "geteuid")
+        or os.geteuid()
+        or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=100k", "tmpfs", folder]).returncode
+    ):
+        pytest.skip("only root can mount a small disk")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+def test_on_a_full_disk_a_pair_is_whole_or_not_there_and_the_error_says_where(nodes, full_disk, monkeypatch):
+    import folder_paths
+
+    monkeypatch.setattr(folder_paths, "output_directory", str(full_disk))
+    with pytest.raises(ValueError, match="SaveImageThatSounds: cannot write to .*No space left.*Make room"):
+        for _ in range(9):
+            nodes.SaveImageThatSounds.execute(pictures(), sounds(), "pair")
+    found = names(full_disk)
+    assert len(found) % 2 == 0 and [name.split(".")[0] for name in found[::2]] == [name.split(".")[0] for name in found[1::2]]
+    for name in found:
+        assert load(full_disk / name).shape[1] == 256 if name.endswith("png") else len(soundfile.read(full_disk / name)[0]) == 8000
+
+
+@pytest.mark.parametrize("fails_at", [1, 2, 3, 4], ids=["picture written", "sound written", "picture named", "sound named"])
+def test_whichever_step_of_a_pair_fails_nothing_of_it_is_left(nodes, output, monkeypatch, fails_at):
+    import os
+    from pathlib import Path
+
+    calls, write, replace = iter(range(1, 9)), Path.write_bytes, os.replace
+
+    def failing(original):
+        def call(*arguments):
+            if next(calls) == fails_at:
+                raise OSError(5, "Input/output error")
+            return original(*arguments)
+
+        return call
+
+    monkeypatch.setattr(Path, "write_bytes", failing(write))
+    monkeypatch.setattr(os, "replace", failing(replace))
+    with pytest.raises(ValueError, match="Input/output error"):
+        nodes.SaveImageThatSounds.execute(pictures(), sounds(), "pair")
+    assert names(output) == []
+
+
+def test_a_file_where_the_folder_should_be_is_named(nodes, output):
+    (output / "bells").write_bytes(b"")
+    with pytest.raises(ValueError, match="SaveImageThatSounds: cannot write to .*bells"):
+        nodes.SaveImageThatSounds.execute(pictures(), sounds(), "bells/castle")
