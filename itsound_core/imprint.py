@@ -10,9 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .griffin_lim import OnStep
+from .progress import OnStep
 from .spectrogram import (
     AUFFUSION,
+    SpectrogramFormat,
     band_frequencies,
     bin_frequencies,
     format_at,
@@ -152,37 +153,97 @@ def imprint_recording(
     It goes in pieces of PIECE frames; on_step is called after each, with the pieces of all channels. `area` must end within the recording.
     """
     fmt = format_at(rate)
-    first, last = area.span(waveform.shape[-1], rate)
-    canvas = fit_to(darkness(image.float()[None], invert), area.rows, math.ceil((last - first) / fmt.hop_length), fit)
-    # Frames are the picture's columns and, before and after them, those whose windows reach in.
-    overlap = (fmt.win_length - fmt.hop_length) // 2
-    reach = math.ceil(overlap / fmt.hop_length)
-    columns = torch.arange(-reach, canvas.shape[-1] + reach)
-    opens = -reach if first == 0 else reach
-    closes = columns[-1] + 1 if last == waveform.shape[-1] else (last - first - overlap) // fmt.hop_length
-
-    filters = mel_filters(fmt)
-    bins = bin_frequencies(fmt)
-    rows = Area(high_hz=fmt.f_max).rows_at(bins)
-    margin = math.ceil(fmt.win_length / fmt.hop_length)
-    pieces = columns.split(PIECE)
+    frames = _Frames(fmt, *area.span(waveform.shape[-1], rate), waveform.shape[-1])
+    dark = fit_to(darkness(image.float()[None], invert), area.rows, frames.columns, fit)
+    picture_of = _BinPictures(fmt)
+    pieces = frames.reaching_in().split(PIECE)
     result = waveform.clone()
     for channel, (before, after) in enumerate(zip(waveform, result, strict=True)):
         # As loud as AudioToSpectrogram makes it, where magnitudes are those of windows at 16 kHz.
         level = AUFFUSION.peak / torch.linalg.vector_norm(before, math.inf).clamp(min=1e-30) * (AUFFUSION.win_length / fmt.win_length)
         for index, piece in enumerate(pieces):
-            begin, end = (first + int(column) * fmt.hop_length for column in (piece[0] - margin, piece[-1] + 1 + margin))
-            heard = F.pad(before[max(begin, 0) : end], (max(-begin, 0), max(end - len(before), 0)))
-            spectrum = stft(heard[None], fmt)[..., margin:-margin]
-            picture = log_mel_to_picture(mel_to_log_mel(filters @ magnitude(spectrum * level)))
-            dark = canvas[..., piece.clamp(0, canvas.shape[-1] - 1)] * ((piece >= opens) & (piece < closes))
-            change = torch.expm1(-rho * fmt.log_range * at_frequencies(dark, area, bins) * _at_rows(picture, rows))
-            changed = istft(F.pad(spectrum * change, (margin, margin)), fmt)[0]
-            inside = slice(max(begin, first), min(end, last))
-            after[inside] += changed[inside.start - begin : inside.stop - begin]
+            spectrum = frames.analyse(before, piece)
+            mask = at_frequencies(frames.masked(dark, piece), area, bin_frequencies(fmt))
+            change = torch.expm1(-rho * fmt.log_range * mask * picture_of(spectrum * level))
+            frames.add(after, piece, spectrum * change)
             if on_step:
                 on_step(channel * len(pieces) + index + 1, len(waveform) * len(pieces))
     return result
+
+
+@dataclass(frozen=True)
+class _Frames:
+    """The analysis frames of samples `first` to `last` (excluded) of a recording of `total` samples.
+
+    Frame k is the picture's column k: the hop of samples from first + k hop on. A frame's window is longer than its hop and reaches into
+    the neighbours.
+    """
+
+    fmt: SpectrogramFormat
+    first: int
+    last: int
+    total: int
+
+    @property
+    def columns(self) -> int:
+        """Width of the picture: frames whose hop lies in the area."""
+        return math.ceil((self.last - self.first) / self.fmt.hop_length)
+
+    @property
+    def _overlap(self) -> int:
+        """Samples of a window on either side of its hop."""
+        return (self.fmt.win_length - self.fmt.hop_length) // 2
+
+    def reaching_in(self) -> Tensor:
+        """Numbers of all frames whose windows reach into the area, (N,)."""
+        reach = math.ceil(self._overlap / self.fmt.hop_length)
+        return torch.arange(-reach, self.columns + reach)
+
+    def masked(self, canvas: Tensor, frames: Tensor) -> Tensor:
+        """A picture (1, H, columns) at frames (N,), (1, H, N): 0 where the window crosses a border of the area inside the recording.
+
+        Where the area begins or ends with the recording itself, the outermost column goes on beyond.
+        """
+        inside = torch.ones_like(frames, dtype=torch.bool)
+        if self.first > 0:
+            inside &= frames >= math.ceil(self._overlap / self.fmt.hop_length)
+        if self.last < self.total:
+            inside &= frames < (self.last - self.first - self._overlap) // self.fmt.hop_length
+        return canvas[..., frames.clamp(0, self.columns - 1)] * inside
+
+    def analyse(self, channel: Tensor, frames: Tensor) -> Tensor:
+        """Spectrum (1, bins, N) of a channel (total,) at consecutive frames (N,); before and after the recording is silence."""
+        begin, end = self._samples(frames)
+        heard = F.pad(channel[max(begin, 0) : end], (max(-begin, 0), max(end - self.total, 0)))
+        return stft(heard[None], self.fmt)[..., self._margin : -self._margin]
+
+    def add(self, channel: Tensor, frames: Tensor, spectrum: Tensor) -> None:
+        """Add the sound of a spectrum (1, bins, N) at consecutive frames (N,) to a channel (total,), in place, within the area."""
+        begin, end = self._samples(frames)
+        sound = istft(F.pad(spectrum, (self._margin, self._margin)), self.fmt)[0]
+        inside = slice(max(begin, self.first), min(end, self.last))
+        channel[inside] += sound[inside.start - begin : inside.stop - begin]
+
+    @property
+    def _margin(self) -> int:
+        """Frames beside others that hold all of their windows."""
+        return math.ceil(self.fmt.win_length / self.fmt.hop_length)
+
+    def _samples(self, frames: Tensor) -> tuple[int, int]:
+        """First and last (excluded) sample of consecutive frames and their margins; they may lie outside of the recording."""
+        begin, end = int(frames[0]) - self._margin, int(frames[-1]) + 1 + self._margin
+        return self.first + begin * self.fmt.hop_length, self.first + end * self.fmt.hop_length
+
+
+class _BinPictures:
+    """How bright a spectrum is in its own picture: (B, bins, N) complex to (B, bins, N) in 0..1."""
+
+    def __init__(self, fmt: SpectrogramFormat) -> None:
+        self._filters = mel_filters(fmt)
+        self._rows = Area(high_hz=fmt.f_max).rows_at(bin_frequencies(fmt))
+
+    def __call__(self, spectrum: Tensor) -> Tensor:
+        return _at_rows(log_mel_to_picture(mel_to_log_mel(self._filters @ magnitude(spectrum))), self._rows)
 
 
 def at_frequencies(canvas: Tensor, area: Area, frequencies: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ NoisePredictor = Callable[[Tensor, Tensor], Tensor]
 The timestep lies in host memory, so that `compose` can tell who votes without waiting for the device.
 """
 
-OnStep = Callable[[int, Tensor, Tensor], None]
+Callback = Callable[[int, Tensor, Tensor], None]
 """Called after each step with the 0-based step, the x0 estimate and the new latents."""
 
 
@@ -121,7 +121,7 @@ def ddim(
     schedule: NoiseSchedule = STABLE_DIFFUSION,
     eta: float = 0.0,
     generator: torch.Generator | None = None,
-    callback: OnStep | None = None,
+    callback: Callback | None = None,
 ) -> Tensor:
     """Reverse process from unit Gaussian noise (B, C, H, W) to latents of the same shape (Eq. 1).
 
@@ -142,7 +142,7 @@ def dpm_solver_2m(
     steps: int = 20,
     schedule: NoiseSchedule = STABLE_DIFFUSION,
     places: Sequence[int] = (),
-    callback: OnStep | None = None,
+    callback: Callback | None = None,
 ) -> Tensor:
     """The same process from the same noise by DPM-Solver++(2M) (Lu et al., arXiv 2211.01095, Algorithm 2), which needs fewer steps.
 

@@ -20,7 +20,8 @@ import torch.nn.functional as F
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from .griffin_lim import OnStep, mel_to_magnitude
+from .mel_inversion import mel_to_magnitude
+from .progress import OnStep
 from .spectrogram import AUFFUSION, SpectrogramFormat, istft, stft
 from .weights import require_fit, shapes_of, unreadable
 
