@@ -19,14 +19,13 @@ from torch import Tensor
 
 from ..itsound_core import deepfloyd
 from ..itsound_core.colorize import enlarge_color, split_gray, with_gray, within_gamut
+from ..itsound_core.pixels import RGB
 from . import inputs
 from .deepfloyd_folder import DeepFloydIF, Stage
 from .diffusers_folder import Pixels
 
 if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel
-
-RGB = 3
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ class Request:
         return {"positive": self.positive, "negative": self.negative}
 
 
-class PixelCanvas:
+class PixelProjection:
     """Sampling in pixels under the spectrogram's gray, at the share of its size that the model's latent format says."""
 
     def __init__(self, model: comfy.model_patcher.ModelPatcher, gray: Tensor):
@@ -74,7 +73,7 @@ class PixelCanvas:
         return color if color.shape[-2:] == self.gray.shape[-2:] else enlarge_color(color, self.coarse, self.gray)
 
 
-class LatentCanvas:
+class LatentProjection:
     """Sampling in latents: at every `interval`th step the x0 estimate is decoded, projected and encoded again; at the end it is decoded.
 
     A latent has no gray part, so between those steps the gray only follows by itself, and a VAE's round trip loses some detail each time.
@@ -136,7 +135,7 @@ def model_color(
     # Counted from the end: some schedules have a step more than they were asked for.
     sigmas = sigmas[-(request.steps - request.start_step + 1) :]
     model = model.clone()
-    canvas = PixelCanvas(model, gray) if vae is None else LatentCanvas(model, gray, vae, sigmas, vae_interval)
+    canvas = PixelProjection(model, gray) if vae is None else LatentProjection(model, gray, vae, sigmas, vae_interval)
     canvas.patch(model)
     latents = canvas.encode()
     samples = comfy.sample.sample_custom(

@@ -10,7 +10,7 @@ import comfy.model_patcher
 import torch
 from torch import Tensor
 
-from ..itsound_core.colorize import LEVELS
+from ..itsound_core.pixels import LEVELS
 from ..itsound_core.resampling import resample
 from ..itsound_core.spectrogram import AUFFUSION
 

@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-LEVELS = 255
+from .pixels import LEVELS
+
 MARGIN = 2e-4
 """How far, in levels, a coloured pixel keeps from where a saver's truncation or rounding turns: float32 is off by 3e-5 there."""
 

@@ -40,31 +40,22 @@ class Identity:
 class BlockRearrangement:
     """Cut the canvas into equal blocks and lay them out in another grid; both grids are (rows, columns), read row by row.
 
-    `order[i]` is the number of the canvas block that becomes block i of the view; without it the blocks keep their order.
-    Raises ValueError when the grids hold different numbers of blocks or `order` is not a permutation, and, on use, when a size does not
-    divide into the grid.
+    Raises ValueError when the grids hold different numbers of blocks and, on use, when a size does not divide into the grid.
     """
 
     canvas_grid: tuple[int, int]
     view_grid: tuple[int, int]
-    order: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         blocks = math.prod(self.canvas_grid)
         if blocks != math.prod(self.view_grid):
             raise ValueError(f"Grids {self.canvas_grid} and {self.view_grid} hold {blocks} and {math.prod(self.view_grid)} blocks.")
-        if self.order is not None and sorted(self.order) != list(range(blocks)):
-            raise ValueError(f"{self.order} does not name each of the {blocks} blocks once.")
 
     def view(self, latents: Tensor) -> Tensor:
-        blocks = _cut(latents, self.canvas_grid)
-        return _join(blocks if self.order is None else blocks[..., list(self.order), :, :], self.view_grid)
+        return _join(_cut(latents, self.canvas_grid), self.view_grid)
 
     def inverse_view(self, estimate: Tensor) -> Tensor:
-        blocks = _cut(estimate, self.view_grid)
-        if self.order is not None:
-            blocks = blocks[..., sorted(range(len(self.order)), key=self.order.__getitem__), :, :]
-        return _join(blocks, self.canvas_grid)
+        return _join(_cut(estimate, self.view_grid), self.canvas_grid)
 
 
 def _cut(latents: Tensor, grid: tuple[int, int]) -> Tensor:

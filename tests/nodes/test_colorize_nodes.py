@@ -292,7 +292,7 @@ def test_a_latent_model_is_decoded_and_encoded_at_every_so_manyth_step_only(node
 
 def test_the_estimate_of_a_latent_model_carries_the_spectrogram_where_it_is_projected(sampling, latent):
     gray = spectrogram()[..., 0][:, None]
-    canvas = sampling.LatentCanvas(latent["model"], gray, latent["vae"], torch.tensor([4.0, 2.0, 1.0, 0.0]), 2)
+    canvas = sampling.LatentProjection(latent["model"], gray, latent["vae"], torch.tensor([4.0, 2.0, 1.0, 0.0]), 2)
     with torch.inference_mode():
         denoised = torch.randn(1, 4, 32, 8, generator=torch.Generator().manual_seed(0))
         projected = canvas._project({"denoised": denoised, "sigma": torch.tensor([4.0])})
