@@ -1,22 +1,27 @@
-"""Lines of points with intervals in both directions, as SVG."""
+"""Lines of points with intervals in both directions, as SVG by matplotlib."""
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
+from typing import Any
 
-import torch
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+from matplotlib.text import Annotation
 
-from itsound_core.scatter import Axis
-
-WIDTH, HEIGHT, MARGIN, LEGEND = 860, 560, 64, 220
-COLORS = ("#1f6fd0", "#d9730d", "#2a9d4a", "#b13a8f", "#7a5cd6", "#8a6d3b", "#c0392b", "#16868f")  # legible on white and on black
-INK, GRID = "#808080", "#80808040"
-LETTER, LINE = 7.5, 14
-"""Pixels that a letter is wide at most, and a line of text high."""
-BESIDE = [(side, rise) for rise in (-6, 16, -22, 32, -38, 48) for side in (1, -1)]
-"""Where a label may stand beside its point, the better first: to the right or left, and its base line so far below."""
+SIZE = 8.6, 5.6  # inches of 72 points
+INK = "#808080"  # legible on white and on black, as matplotlib's own colours of lines are
+STYLE: dict[Any, str] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "chart",
+    "font.sans-serif": "DejaVu Sans",
+    "text.color": INK,
+    "axes.labelcolor": INK,
+}
+BESIDE = [(side, rise) for rise in (4, -12, 18, -26, 32, -40) for side in (1, -1)]
+"""Where a label may stand beside its point, the better first: to the right or left, and its base line so many points above."""
 
 
 @dataclass(frozen=True)
@@ -38,64 +43,59 @@ def chart(series: Mapping[str, Sequence[Point]], x_title: str, y_title: str) -> 
     points = [point for line in series.values() for point in line]
     if not points:
         raise ValueError("there is nothing to draw: no row of any curve has records with these values")
-    x_axis = Axis(_values([p.x for p in points], [p.x_interval for p in points]), MARGIN, WIDTH - LEGEND)
-    y_axis = Axis(_values([p.y for p in points], [p.y_interval for p in points]), HEIGHT - MARGIN, MARGIN / 2)
-    size = f'viewBox="0 0 {WIDTH} {HEIGHT}"'
-    drawn = [f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="sans-serif" font-size="13" fill="{INK}">']
-    for value in x_axis.ticks:
-        x = x_axis.place(value)
-        drawn += [_line(x, y_axis.start, x, y_axis.end, GRID), _text(x, y_axis.start + 18, f"{value:g}", "middle")]
-    for value in y_axis.ticks:
-        y = y_axis.place(value)
-        drawn += [_line(x_axis.start, y, x_axis.end, y, GRID), _text(x_axis.start - 8, y + 4, f"{value:g}", "end")]
-    drawn.append(_text((x_axis.start + x_axis.end) / 2, HEIGHT - 16, x_title, "middle"))
-    drawn.append(f'<g transform="rotate(-90)">{_text(-(y_axis.start + y_axis.end) / 2, 18, y_title, "middle")}</g>')
-    colors = iter(COLORS)
-    labels: list[tuple[float, float, str]] = []
-    for number, (name, line) in enumerate(series.items()):
-        color = next(colors) if len(line) > 1 else INK
-        places = [(x_axis.place(point.x), y_axis.place(point.y)) for point in line]
-        joined = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
-        drawn.append(f'<polyline points="{joined}" fill="none" stroke="{color}" stroke-width="2"/>')
-        for point, (x, y) in zip(line, places, strict=True):
-            drawn.append(_line(x_axis.place(point.x_interval[0]), y, x_axis.place(point.x_interval[1]), y, f"{color}80"))
-            drawn.append(_line(x, y_axis.place(point.y_interval[0]), x, y_axis.place(point.y_interval[1]), f"{color}80"))
-            drawn.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{color}"/>')
-            labels.append((x, y, point.label))
-        if len(line) > 1:
-            top, left = 40 + 22 * number, WIDTH - LEGEND + 16
-            drawn += [_line(left, top, left + 24, top, color, 3), _text(left + 32, top + 4, name, "start")]
-    return "\n".join([*drawn, *_labels(labels), "</svg>", ""])
+    with rc_context(STYLE):
+        figure = Figure(SIZE, layout="constrained")
+        axes = figure.subplots()
+        axes.set(xlabel=x_title, ylabel=y_title)
+        axes.tick_params(color=INK, labelcolor=INK)
+        axes.grid(color=INK, alpha=0.25)
+        axes.spines[:].set_visible(False)
+        for name, line in series.items():
+            label, color = (name, None) if len(line) > 1 else ("_", INK)
+            x, y = [point.x for point in line], [point.y for point in line]
+            errors = [_errors(x, [point.x_interval for point in line]), _errors(y, [point.y_interval for point in line])]
+            drawn = axes.errorbar(x, y, xerr=errors[0], yerr=errors[1], fmt="o-", elinewidth=1, label=label, color=color)
+            drawn[0].set_gid(f"line {name}")
+            for bar in drawn[2]:
+                bar.set_alpha(0.5)
+        if axes.get_legend_handles_labels()[0]:
+            figure.legend(loc="outside right upper", frameon=False)
+        figure.draw_without_rendering()  # fixes the layout, and with it where points are on the page
+        figure.set_layout_engine("none")
+        _label(figure, list(dict.fromkeys((point.x, point.y, point.label) for point in points)))
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Creator": None, "Date": None})
+    return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()) + "\n"
 
 
-def _labels(labels: Sequence[tuple[float, float, str]]) -> list[str]:
-    """Each (x, y, label) once, at the first place beside its point where it covers nothing; at the best where there is none such."""
-    taken = [(x - 4, y - 4, x + 4, y + 4) for x, y, _ in labels]
-    drawn = []
-    for x, y, label in dict.fromkeys(labels):
+def _errors(values: Sequence[float], intervals: Sequence[tuple[float, float]]) -> list[list[float]]:
+    """What is below and above each value, as error bars take it."""
+    below = [max(value - low, 0.0) for value, (low, _) in zip(values, intervals, strict=True)]
+    return [below, [max(high - value, 0.0) for value, (_, high) in zip(values, intervals, strict=True)]]
+
+
+def _label(figure: Figure, labels: Sequence[tuple[float, float, str]]) -> None:
+    """Each (x, y, label), at the first of `BESIDE` where it covers no point and no other label; at the best where there is none such."""
+    (axes,) = figure.axes
+    taken = [(x - 4, y - 4, x + 4, y + 4) for x, y in axes.transData.transform([(x, y) for x, y, _ in labels])]
+    for x, y, label in labels:
         if not label:
             continue
-        width = LETTER * len(label)
-        places = [(x + 6 * side, y + rise, side) for side, rise in BESIDE]
-        boxes = [(min(at, at + side * width), base - LINE + 3, max(at, at + side * width), base + 3) for at, base, side in places]
+        written = [
+            axes.annotate(label, (x, y), (7 * side, rise), textcoords="offset points", ha="left" if side > 0 else "right")
+            for side, rise in BESIDE
+        ]
+        boxes = [_box(text) for text in written]
         best = next((i for i, box in enumerate(boxes) if not any(_overlap(box, other) for other in taken)), 0)
         taken.append(boxes[best])
-        at, base, side = places[best]
-        drawn.append(_text(at, base, label, "start" if side > 0 else "end"))
-    return drawn
+        for i, text in enumerate(written):
+            if i != best:
+                text.remove()
+
+
+def _box(text: Annotation) -> tuple[float, float, float, float]:
+    return text.get_window_extent().extents
 
 
 def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
-
-
-def _values(values: list[float], intervals: list[tuple[float, float]]) -> torch.Tensor:
-    return torch.tensor([*values, *(end for interval in intervals for end in interval)])
-
-
-def _line(x1: float, y1: float, x2: float, y2: float, color: str, width: float = 1) -> str:
-    return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="{color}" stroke-width="{width}"/>'
-
-
-def _text(x: float, y: float, text: str, anchor: str) -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'

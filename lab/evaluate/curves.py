@@ -6,7 +6,6 @@ from collections.abc import Callable
 from statistics import fmean
 
 from ..intervals import mean_interval, wilson
-from .chart import Point, chart
 from .records import Record
 from .rows import TABLES
 from .tables import QUESTIONS, answered, grouped
@@ -44,6 +43,8 @@ AXES: dict[str, tuple[tuple[str, str, Value], tuple[str, str, Value]]] = {
 
 def curves(records: list[Record], by: str) -> str:
     """SVG of all curves that the records have rows for, `by` "judges" or "scores". Raises ValueError where they have none."""
+    from .chart import Point, chart  # here, because only charts need matplotlib
+
     (x_key, x_title, x_value), (y_key, y_title, y_value) = AXES[by]
     groups = grouped(records, lambda record: record["row"])
     series: dict[str, list[Point]] = {}

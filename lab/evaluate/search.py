@@ -21,7 +21,6 @@ from itsound_core.drafts import Plan, plan
 from itsound_core.ranking import top_shares
 
 from ..intervals import bootstrap
-from .chart import Point, chart
 from .records import Record
 from .rows import Row
 from .tables import QUESTIONS, answered
@@ -205,6 +204,8 @@ def _quality_table(candidates: Candidates, keepers: int) -> list[str]:
 
 def curve(found: Sequence[Candidates]) -> str:
     """Rank correlation by price, as SVG."""
+    from .chart import Point, chart  # here, because only charts need matplotlib
+
     series: dict[str, list[Point]] = defaultdict(list)
     for candidates in found:
         for look in candidates.looks:
