@@ -22,7 +22,7 @@ from ..itsound_core.colorize import enlarge_color, split_gray, with_gray, within
 from ..itsound_core.pixels import RGB
 from . import inputs
 from .deepfloyd_folder import DeepFloydIF, Stage
-from .diffusers_folder import Pixels
+from .unet_folder import Pixels
 
 if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel

@@ -22,11 +22,12 @@ import comfy.text_encoders.sd3_clip
 import comfy.text_encoders.t5
 import comfy.utils
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..itsound_core.weights import require_fit, shapes_of
 from . import inputs
-from .diffusers_folder import DIFFUSION_FILES, TEXT_ENCODER_FILES, native_shapes, read_json, read_weights
+from .model_configs import read_config, require_keys, share
+from .weight_files import DIFFUSION, HALF_FIRST, TRANSFORMERS, native_shapes, read_weights
 
 if TYPE_CHECKING:
     from diffusers import DDPMScheduler, UNet2DConditionModel
@@ -40,7 +41,6 @@ STAGE_SETTINGS = (
 )
 SCHEDULER_SETTINGS = {"_class_name": "DDPMScheduler", "variance_type": "learned_range", "prediction_type": "epsilon"}
 T5_SETTINGS = {"model_type": "t5", "feed_forward_proj": "gated-gelu"}
-T5_SHARDS = ("model.safetensors.index.fp16.json", "model.safetensors.index.json")
 ACTIVATION_MAPS = 16
 """Ample for what the outermost blocks of a UNet keep at full resolution, in maps of their width."""
 
@@ -97,7 +97,7 @@ def load_stage(folder: Path, number: int, dtype: torch.dtype) -> Stage:
         raise ValueError("DeepFloyd IF needs the package diffusers: `pip install diffusers` in ComfyUI's Python, then restart.") from error
     settings = UNET_SETTINGS | STAGE_SETTINGS[number - 1]
     config = _read_settings(folder / "unet" / "config.json", settings, f"stage {'I' * number} of DeepFloyd IF")
-    path, weights = read_weights(folder / "unet", DIFFUSION_FILES, "a UNet")
+    path, weights = read_weights(folder / "unet", DIFFUSION, "a UNet")
     with torch.device("meta"):
         unet = UNet2DConditionModel.from_config(config)
     require_fit(path, shapes_of(weights), shapes_of(unet.state_dict()))
@@ -115,11 +115,15 @@ def load_scheduler(folder: Path, settings: Mapping[str, Any]) -> DDPMScheduler:
     """The DDPM of a folder's scheduler_config.json. Raises ValueError as `load_stage` does."""
     from diffusers import DDPMScheduler
 
-    return DDPMScheduler.from_config(_read_settings(folder / "scheduler_config.json", settings, "a scheduler of DeepFloyd IF"))
+    path = folder / "scheduler_config.json"
+    config = _read_settings(path, {**settings, "trained_betas": None}, "a scheduler of DeepFloyd IF")
+    for key in ("beta_start", "beta_end"):
+        share(path, config, key)
+    return DDPMScheduler.from_config(config)
 
 
 def _read_settings(path: Path, settings: Mapping[str, Any], kind: str) -> dict[str, Any]:
-    config = read_json(path)
+    config = read_config(path)
     for key, needed in settings.items():
         if config.get(key) != needed:
             raise ValueError(f"{path} is not {kind}: {key} is {config.get(key)!r} instead of {needed!r}. Choose that stage's folder.")
@@ -154,8 +158,10 @@ def load_t5(folder: Path, disable_dynamic: bool = False) -> comfy.sd.CLIP:
     """
     folder = folder / "text_encoder"
     config = _read_settings(folder / "config.json", T5_SETTINGS, "the text encoder of DeepFloyd IF")
+    require_keys(folder / "config.json", config, "d_model", "d_ff", "d_kv", "num_heads", "num_layers", "vocab_size")
     config |= {"dense_act_fn": "gelu_pytorch_tanh", "is_gated_act": True}  # native names of gated-gelu
-    path, weights = _read_t5(folder)
+    path, weights = read_weights(folder, TRANSFORMERS, "a T5 text encoder", HALF_FIRST)
+    weights.pop("encoder.embed_tokens.weight", None)  # another name of `shared`
     expected = native_shapes(comfy.text_encoders.t5.T5(config, torch.float32, "meta", nn))
     require_fit(path, shapes_of(weights), expected)
     encoder = partial(
@@ -178,19 +184,6 @@ def load_t5(folder: Path, disable_dynamic: bool = False) -> comfy.sd.CLIP:
 
 def _t5_patcher(folder: Path, disable_dynamic: bool = False) -> Any:
     return load_t5(folder, disable_dynamic).patcher
-
-
-def _read_t5(folder: Path) -> tuple[Path, dict[str, Tensor]]:
-    """Path and tensors of the text encoder, in one file or in the shards that an index names."""
-    index = next((folder / name for name in T5_SHARDS if (folder / name).is_file()), None)
-    if index is None:
-        index, weights = read_weights(folder, TEXT_ENCODER_FILES, "a T5 text encoder")
-    else:
-        weights = {}
-        for shard in sorted(set(read_json(index)["weight_map"].values())):
-            weights |= comfy.utils.load_torch_file(str(folder / shard), safe_load=True)
-    weights.pop("encoder.embed_tokens.weight", None)  # another name of `shared`
-    return index, weights
 
 
 def read_by_t5(clip: comfy.sd.CLIP, width: int) -> comfy.sd.CLIP:

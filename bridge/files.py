@@ -14,14 +14,22 @@ import comfy.model_management
 import folder_paths
 from safetensors import SafetensorError
 
-EMBEDDED = "embedded"
+from ..itsound_core.weights import unreadable
+
+EMBEDDED, FROM_MODEL = "embedded", "from the model"
+MODEL_INDEX, UNET_CONFIG = "model_index.json", "unet/config.json"
+"""Files by which a diffusers folder is known."""
 LONGEST_NAME = 255
 """Bytes of a file's name that every common file system takes."""
 SHOWN = 60
 """Characters of a name that an error shows."""
 RESERVED = {"CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$", *(f"{port}{number}" for port in ("COM", "LPT") for number in "0123456789¹²³")}
 """Names of devices on Windows, whatever their ending."""
-UNREADABLE = (ValueError, RuntimeError, OSError, EOFError, KeyError, AttributeError, SafetensorError, struct.error, pickle.UnpicklingError)
+UNREADABLE = (
+    *(ValueError, TypeError, LookupError, ArithmeticError, AssertionError, AttributeError),
+    *(RuntimeError, OSError, EOFError, SafetensorError, struct.error, pickle.UnpicklingError),
+)
+"""What reading a damaged file can raise. Not Exception: in older versions of ComfyUI the interrupt is one."""
 
 
 def register_folder(key: str, extensions: Collection[str]) -> None:
@@ -37,19 +45,33 @@ def file_names(key: str) -> list[str]:
     return [name.replace(os.sep, "/") for name in folder_paths.get_filename_list(key)]
 
 
+def walk(root: str | Path) -> Iterator[tuple[str, list[str]]]:
+    """Every folder under `root` (itself included) with its files' names; links are followed, but none into a folder that it is in."""
+    above = {str(root): {os.path.realpath(root)}}
+    for folder, subfolders, names in os.walk(root, followlinks=True):
+        inside = above.pop(folder)
+        real = {os.path.join(folder, name): os.path.realpath(os.path.join(folder, name)) for name in subfolders}
+        subfolders[:] = [os.path.basename(path) for path, target in real.items() if target not in inside]
+        above |= {path: inside | {target} for path, target in real.items() if target not in inside}
+        yield folder, names
+
+
 def folder_names(key: str, *markers: str) -> list[str]:
     """Names of the folders, at any depth under a key's own, that hold one of the files `markers`."""
-    names = []
+    names = set()
     for root in folder_paths.get_folder_paths(key):
-        for folder, _, _ in os.walk(root, followlinks=True):
-            if folder != root and any(os.path.isfile(os.path.join(folder, marker)) for marker in markers):
-                names.append(os.path.relpath(folder, root).replace(os.sep, "/"))
-    return sorted(set(names))
+        for folder, _ in walk(root):
+            if folder != str(root) and any(os.path.isfile(os.path.join(folder, marker)) for marker in markers):
+                names.add(os.path.relpath(folder, root).replace(os.sep, "/"))
+    return sorted(names)
 
 
 def folder_path(key: str, name: str) -> Path:
-    candidates = [Path(root) / name for root in folder_paths.get_folder_paths(key)]
-    return next((folder for folder in candidates if folder.is_dir()), candidates[0])
+    """Path of a folder's name under a key, whether it is there or not. Raises ValueError for a name that leads out of the key's folders."""
+    roots = [Path(root) for root in folder_paths.get_folder_paths(key)]
+    if ".." in Path(name).parts or Path(name).is_absolute() or "\0" in name:
+        raise ValueError(f"It is no folder under models/{key}. Choose one from the list.")
+    return next((root / name for root in roots if os.path.isdir(root / name)), roots[0] / name)
 
 
 def model_path(name: str, embedded_folder: Path) -> Path:
@@ -62,7 +84,7 @@ def model_path(name: str, embedded_folder: Path) -> Path:
 
 def stamp(path: Path) -> str:
     """A digest, because ComfyUI writes it into the metadata of saved files, where nobody's folders belong."""
-    files = sorted(path.rglob("*")) if path.is_dir() else [path]
+    files = sorted(Path(folder, name) for folder, names in walk(path) for name in names) if path.is_dir() else [path]
     state = [(str(file), file.stat().st_mtime_ns, file.stat().st_size) for file in files if file.is_file()]
     return hashlib.sha256(repr(state).encode()).hexdigest()
 
@@ -103,11 +125,29 @@ def _wrong_in(part: str) -> str | None:
 
 
 @contextmanager
-def naming(node: str, socket: str, name: str) -> Iterator[None]:
-    """Give a file's error the node, the input and the choice that led to it."""
+def reading(path: Path) -> Iterator[None]:
+    """Tell of whatever a damaged file of weights raises as a ValueError that names it."""
     try:
         yield
     except comfy.model_management.OOM_EXCEPTION:
         raise  # ComfyUI makes room when it sees this one
     except UNREADABLE as error:
-        raise ValueError(f'{node}: {socket} is "{name}". {error}') from error
+        raise unreadable(path, error) from error
+
+
+@contextmanager
+def naming(node: str, socket: str, name: str) -> Iterator[None]:
+    """Give a file's error the node, the input and the choice that led to it."""
+    try:
+        yield
+    except comfy.model_management.OOM_EXCEPTION:
+        raise
+    except UNREADABLE as error:
+        told = str(error)
+        if not isinstance(error, (ValueError, RuntimeError, OSError)):  # the rest says what failed in the code, not in the file
+            told = f"A file of it is damaged, or of another model. Copy it again from its source. ({type(error).__name__}: {error})"
+        raise ValueError(f'{node}: {socket} is "{_shown(name)}". {told}') from error
+
+
+def _shown(name: str) -> str:
+    return name if len(name) <= SHOWN else f"{name[:SHOWN]}..."

@@ -8,13 +8,16 @@ only known words and commas reach the encoder, and one log line per prompt names
 from __future__ import annotations
 
 import difflib
-import json
 import logging
+import os
 import re
 from pathlib import Path
 from typing import Any
 
 from comfy.sd1_clip import SDTokenizer, escape_important, token_weights, unescape_important
+
+from .model_configs import COPY_AGAIN, read_json
+from .tokenizer_files import require_tokenizer
 
 WORDS_FILE = "words.json"
 WORD_OR_COMMA = re.compile(r"[^\W_]+(?:['’][^\W_]+)*|,")
@@ -37,7 +40,7 @@ class KnownWordsTokenizer(FolderTokenizer):
 
     def __init__(self, folder: Path, max_length: int, embedding_size: int, embedding_directory: list[str] | None = None) -> None:
         super().__init__(folder, max_length, embedding_size, embedding_directory)
-        self.tokenizer = KnownWords(self.tokenizer, json.loads((folder / WORDS_FILE).read_text(encoding="utf-8")))
+        self.tokenizer = KnownWords(self.tokenizer, _read_words(folder / WORDS_FILE))
 
     def tokenize_with_weights(self, text: str, *args: Any, **kwargs: Any) -> list[list[tuple]]:
         """As SDTokenizer's: rows of (token, weight)."""
@@ -47,6 +50,13 @@ class KnownWordsTokenizer(FolderTokenizer):
             nearest = "; ".join(f'"{word}" (nearest known: {", ".join(self.tokenizer.nearest(word))})' for word in unknown)
             logger.warning('Prompt "%s": these words are unknown to the text encoder and left out: %s.', text, nearest)
         return super().tokenize_with_weights(text, *args, **kwargs)
+
+
+def _read_words(path: Path) -> list[str]:
+    words = read_json(path, list)
+    if not words or not all(isinstance(word, str) for word in words):
+        raise ValueError(f"{path} must be a list of words. {COPY_AGAIN}")
+    return words
 
 
 class KnownWords:
@@ -76,8 +86,17 @@ class KnownWords:
 
 
 def load_tokenizer(folder: Path, max_length: int, embedding_size: int, embedding_directory: list[str] | None = None) -> FolderTokenizer:
-    """The tokenizer of a folder. Raises ValueError where the folder has no vocabulary."""
-    if not (folder / "tokenizer.json").is_file() and not all((folder / name).is_file() for name in ("vocab.json", "merges.txt")):
-        raise ValueError(f"{folder} has neither tokenizer.json nor vocab.json with merges.txt. Copy the model's whole folder.")
-    tokenizer_class = KnownWordsTokenizer if (folder / WORDS_FILE).is_file() else FolderTokenizer
-    return tokenizer_class(folder, max_length, embedding_size, embedding_directory)
+    """The tokenizer of a folder. Raises ValueError where it has none, or where one of its files is damaged or does not fit another."""
+    require_tokenizer(folder)
+    tokenizer_class = KnownWordsTokenizer if os.path.isfile(folder / WORDS_FILE) else FolderTokenizer
+    try:
+        tokenizer = tokenizer_class(folder, max_length, embedding_size, embedding_directory)
+    except ValueError:
+        raise
+    except Exception as error:  # what transformers raises of odd settings differs with its version; nothing in there asks for an interrupt
+        raise ValueError(f"{folder}: its tokenizer cannot be built ({type(error).__name__}: {error}). {COPY_AGAIN}") from error
+    special = {"start": tokenizer.start_token, "end": tokenizer.end_token, "padding": tokenizer.pad_token}
+    missing = [name for name, token in special.items() if token not in tokenizer.inv_vocab]
+    if missing:
+        raise ValueError(f"{folder}: tokenizer_config.json gives no token for {', '.join(missing)}. {COPY_AGAIN}")
+    return tokenizer

@@ -15,8 +15,8 @@ from comfy_api.latest import io
 
 import nodes as comfyui
 
-from ..nodes.loaders import FROM_MODEL
-from ..nodes.prompts import PAIRS
+from ..itsound_core.presets import TITLED_PAIRS
+from .files import FROM_MODEL
 
 HIDDEN = [io.Hidden.prompt, io.Hidden.extra_pnginfo, io.Hidden.unique_id]
 """Hidden inputs that a node needs to describe its files."""
@@ -118,6 +118,8 @@ class Graph:
 
     def __init__(self, prompt: dict[str, dict[str, Any]]) -> None:
         self.prompt = prompt
+        self.input_types: dict[str, dict[str, str]] = {}
+        """By class: to declare its inputs, a loader walks its model folders."""
 
     def _inputs(self, node: str) -> dict[str, Any]:
         return self.prompt[node]["inputs"]
@@ -130,8 +132,12 @@ class Graph:
 
     def _input_types(self, node: str) -> dict[str, str]:
         """An input that takes several types has them with commas between."""
-        declared = self._class(node).INPUT_TYPES() if self._class(node) else {}
-        return {name: str(spec[0]) for group in ("required", "optional") for name, spec in declared.get(group, {}).items()}
+        kind = self.prompt[node]["class_type"]
+        if kind not in self.input_types:
+            declared = self._class(node).INPUT_TYPES() if self._class(node) else {}
+            groups = (declared.get(group, {}) for group in ("required", "optional"))
+            self.input_types[kind] = {name: str(spec[0]) for group in groups for name, spec in group.items()}
+        return self.input_types[kind]
 
     def link(self, value: Any) -> tuple[str, int] | None:
         """Node and output that an input's value links to."""
@@ -176,8 +182,8 @@ class Graph:
         texts = []
         for origin, output in self.upstream(value, negatives=False):
             inputs, types = self._inputs(origin), self._input_types(origin)
-            if self.prompt[origin]["class_type"] == "PaperPrompts" and inputs["pair"] in PAIRS:
-                texts.append(PAIRS[inputs["pair"]][output])
+            if self.prompt[origin]["class_type"] == "PaperPrompts" and inputs["pair"] in TITLED_PAIRS:
+                texts.append(TITLED_PAIRS[inputs["pair"]][output])
             texts += [text.strip() for key, text in inputs.items() if types.get(key) == "STRING" and isinstance(text, str)]
         return [text for text in texts if text]
 

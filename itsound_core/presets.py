@@ -94,3 +94,14 @@ _EMBEDDED_TWINS = (
     (PromptPair("a drawing of cats", "explosion"), False),
 )
 EMBEDDED_TWINS = tuple(Twin(paper, embedded, exact) for paper, (embedded, exact) in zip(PAPER_PAIRS, _EMBEDDED_TWINS, strict=True))
+
+
+def title(pair: PromptPair) -> str:
+    """What is seen and what is heard, without the words of style."""
+    subject = pair.image.removeprefix("a painting of ").removeprefix("a drawing of ").split(",")[0]
+    return f"{subject} / {pair.audio}"
+
+
+TITLED_PAIRS = {title(pair): pair for pair in (*PAPER_PAIRS, *(example.prompts for example in OFFICIAL_EXAMPLES))}
+TITLED_PAIRS |= {f"embedded models: {title(twin.embedded)}": twin.embedded for twin in EMBEDDED_TWINS}
+"""Every pair by the title under which it is offered. Workflows store these titles: none may change or go."""

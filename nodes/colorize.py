@@ -19,11 +19,13 @@ from torch import Tensor
 from ..bridge import files, inputs
 from ..bridge.color_sampling import RGB, Request, deepfloyd_color, model_color
 from ..bridge.deepfloyd_folder import TOKENS, DeepFloydIF, load_scheduler, load_stage, load_t5, read_by_t5
-from ..bridge.diffusers_folder import MODEL_INDEX, load_text_encoder, load_unet
+from ..bridge.files import MODEL_INDEX
+from ..bridge.models import WEIGHT_DTYPES
 from ..bridge.progress_text import tell
+from ..bridge.text_encoder_folder import load_text_encoder
+from ..bridge.unet_folder import load_unet
 from ..itsound_core import embedded
 from ..itsound_core.colorize import color_spectrogram, split_gray
-from .loaders import WEIGHT_DTYPES
 
 NODE = "FactorizedColorize"
 MULTIPLE = 64

@@ -4,19 +4,9 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..itsound_core.presets import EMBEDDED_TWINS, OFFICIAL_EXAMPLES, PAPER_PAIRS, PromptPair
+from ..itsound_core.presets import OFFICIAL_EXAMPLES, TITLED_PAIRS, title
 
-
-def _title(pair: PromptPair) -> str:
-    """What is seen and what is heard, without the words of style."""
-    subject = pair.image.removeprefix("a painting of ").removeprefix("a drawing of ").split(",")[0]
-    return f"{subject} / {pair.audio}"
-
-
-# Workflows store these titles: none may change or go.
-PAIRS = {_title(pair): pair for pair in (*PAPER_PAIRS, *(example.prompts for example in OFFICIAL_EXAMPLES))}
-PAIRS |= {f"embedded models: {_title(twin.embedded)}": twin.embedded for twin in EMBEDDED_TWINS}
-SEEDS = ", ".join(f"{_title(example.prompts).split(' / ')[0]} {example.seed}" for example in OFFICIAL_EXAMPLES)
+SEEDS = ", ".join(f"{title(example.prompts).split(' / ')[0]} {example.seed}" for example in OFFICIAL_EXAMPLES)
 
 
 class PaperPrompts(io.ComfyNode):
@@ -34,8 +24,8 @@ class PaperPrompts(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "pair",
-                    options=list(PAIRS),
-                    default=next(iter(PAIRS)),
+                    options=list(TITLED_PAIRS),
+                    default=next(iter(TITLED_PAIRS)),
                     tooltip="What is seen / what is heard: the paper's Table 5, three official examples, and their nearest relatives for "
                     f"the embedded models. The official code's seeds ({SEEDS}) give other pictures here: noise is drawn in another way.",
                 ),
@@ -48,7 +38,7 @@ class PaperPrompts(io.ComfyNode):
 
     @classmethod
     def execute(cls, pair: str) -> io.NodeOutput:
-        return io.NodeOutput(*PAIRS[pair])
+        return io.NodeOutput(*TITLED_PAIRS[pair])
 
 
 NODES = [PaperPrompts]

@@ -9,18 +9,24 @@ from pathlib import Path
 import pytest
 
 REPO = Path(__file__).resolve().parent.parent
+PACK = ("itsound_core", "bridge", "nodes")
 ROOMS = ("itsound_core", "bridge", "nodes", "lab", "launch", "tools", "tests")
+COMFYUI_NODES = "comfyui.nodes"
 MAY_USE = {"itsound_core": set(), "bridge": {"itsound_core"}, "nodes": {"bridge", "itsound_core"}, "launch": set()}
 """The other rooms that a room's files may import from; the rest may use any."""
 
 
 def imported(path: Path) -> Iterator[str]:
-    """Every module that a file imports, anywhere in it, relative ones as paths from the repository's root."""
+    """Every module that a file imports, anywhere in it, relative ones as paths from the repository's root.
+
+    An absolute `nodes` in the pack is ComfyUI's own module, the only one that is meant so.
+    """
+    inside = path.relative_to(REPO).parts[0] in PACK
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            yield from (COMFYUI_NODES if inside and alias.name == "nodes" else alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and not node.level:
-            yield node.module or ""
+            yield COMFYUI_NODES if inside and node.module == "nodes" else node.module or ""
         elif isinstance(node, ast.ImportFrom):
             parents = path.relative_to(REPO).parts[: -node.level]
             # `from . import a` names modules, `from .a import b` one
@@ -36,20 +42,38 @@ def test_a_room_uses_only_the_rooms_below_it(room: str, allowed: set[str]) -> No
     files = sorted((REPO / room).rglob("*.py"))
     assert files
     found = {path.name: used - allowed for path in files if (used := foreign_rooms(path, room)) - allowed}
-    # ComfyUI's own module is called `nodes`; only an absolute import means that one
-    comfyui = {"provenance.py": {"nodes"}} if room == "bridge" else {}
-    assert found == comfyui
+    assert not found
+
+
+def test_a_relative_import_of_a_node_in_bridge_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(f"{__name__}.REPO", tmp_path)
+    (tmp_path / "bridge").mkdir()
+    file = tmp_path / "bridge" / "provenance.py"
+    for line in ("from ..nodes.loaders import LoadVocoder", "from ..nodes import loaders", "from .. import nodes"):
+        file.write_text(line)
+        assert foreign_rooms(file, "bridge") == {"nodes"}, line
+    file.write_text("import nodes as comfyui")
+    assert foreign_rooms(file, "bridge") == set()
 
 
 def test_of_comfyui_the_core_knows_nothing() -> None:
     for path in (REPO / "itsound_core").rglob("*.py"):
         modules = {name.split(".")[0] for name in imported(path)}
-        assert not modules & {"comfy", "comfy_api", "comfy_extras", "folder_paths", "nodes", "server", "execution"}, path.name
+        assert not modules & {
+            "comfy",
+            "comfy_api",
+            "comfy_extras",
+            "folder_paths",
+            "nodes",
+            COMFYUI_NODES.split(".")[0],
+            "server",
+            "execution",
+        }, path.name
 
 
 def test_a_node_file_imports_relatively() -> None:
     """ComfyUI loads the pack by its path, under a name of its own: an absolute import would miss it."""
-    for room in ("itsound_core", "bridge", "nodes"):
+    for room in PACK:
         for path in (REPO / room).rglob("*.py"):
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
                 if isinstance(node, ast.ImportFrom) and not node.level:

@@ -332,7 +332,7 @@ def main() -> None:
         add("core", core(unets, prompts, args.steps), [*unets])
         if comfyui:
             pack = load_pack(Path(scratch))
-            load_unet = importlib.import_module(pack.__name__ + ".bridge.diffusers_folder").load_unet
+            load_unet = importlib.import_module(pack.__name__ + ".bridge.unet_folder").load_unet
             models = [load_unet(place, {"dtype": dtype}) for place in places]
             comfyui_unets = [model.model.diffusion_model for model in models]
             modules += comfyui_unets

@@ -6,6 +6,7 @@ import dataclasses
 import importlib
 import logging
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -51,7 +52,9 @@ def sampling(pack):
 
 @pytest.fixture(scope="module")
 def folders(pack):
-    return importlib.import_module(pack.__name__ + ".bridge.diffusers_folder")
+    """The loaders of a folder's parts."""
+    unet, text, vae = (importlib.import_module(f"{pack.__name__}.bridge.{part}_folder") for part in ("unet", "text_encoder", "vae"))
+    return SimpleNamespace(load_unet=unet.load_unet, load_text_encoder=text.load_text_encoder, load_vae=vae.load_vae)
 
 
 @pytest.fixture(scope="module")

@@ -223,7 +223,9 @@ def test_a_unet_only_file_borrows_text_encoder_and_vae(load, models, caplog):
 def test_the_embedded_audio_model_brings_the_vae_that_lies_in_the_image_models_folder(load, loaders, models, monkeypatch):
     save_file(one_level_unet(), models / "diffusion_models" / "unet.safetensors")
     write_folder(models / "diffusers" / "wide", cross_attention_dim=768, text=SMALL)
-    monkeypatch.setattr(loaders, "_load_clip", lambda *_: loaders.load_text_encoder(models / "diffusers" / "wide"))  # a real one is large
+    bridge = loaders.__package__.removesuffix("nodes") + "bridge."
+    pair, text = importlib.import_module(bridge + "model_pair"), importlib.import_module(bridge + "text_encoder_folder")
+    monkeypatch.setattr(pair, "_load_clip", lambda *_: text.load_text_encoder(models / "diffusers" / "wide"))  # a real one is large
     folder = importlib.import_module(loaders.__package__.removesuffix("nodes") + "itsound_core.embedded").IMAGE_FOLDER
     shipped = load_file(folder / "vae" / "diffusion_pytorch_model.safetensors")["decoder.conv_out.weight"]
 

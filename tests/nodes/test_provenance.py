@@ -6,6 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from itsound_core.presets import TITLED_PAIRS
+
 AI = "http://cv.iptc.org/newscodes/digitalsourcetype/"
 
 
@@ -126,7 +128,7 @@ def test_picture_and_sound_are_told_apart(module):
 
 
 def test_a_guider_a_linked_seed_and_the_papers_prompts_are_read_too(module, pack):
-    pair, (image, audio) = next(iter(importlib.import_module(pack.__name__ + ".nodes.prompts").PAIRS.items()))
+    pair, (image, audio) = next(iter(TITLED_PAIRS.items()))
     prompt = joint()
     sampler = prompt.pop("7")["inputs"]
     prompt |= {

@@ -35,7 +35,7 @@ def vae(pack):
     """The embedded VAE, loaded as a node loads it."""
     folder = importlib.import_module(pack.__name__ + ".itsound_core.embedded").IMAGE_FOLDER
     with torch.inference_mode():
-        return importlib.import_module(pack.__name__ + ".bridge.diffusers_folder").load_vae(folder)
+        return importlib.import_module(pack.__name__ + ".bridge.vae_folder").load_vae(folder)
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def latent_models():
 
 @pytest.fixture(scope="module")
 def pixel_model(pack):
-    pixels = importlib.import_module(pack.__name__ + ".bridge.diffusers_folder").Pixels
+    pixels = importlib.import_module(pack.__name__ + ".bridge.unet_folder").Pixels
     torch.manual_seed(0)
     with torch.inference_mode():
         model = random_model(in_channels=3, out_channels=3)

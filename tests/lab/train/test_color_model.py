@@ -78,7 +78,7 @@ def test_the_sampler_keeps_the_gray_that_it_was_given_and_colours_by_the_model()
 
 @pytest.mark.skipif(not os.environ.get("COMFYUI_PATH"), reason="needs ComfyUI")
 def test_the_exported_folder_is_a_native_model_with_three_channels(pack, tmp_path):
-    loader = importlib.import_module(pack.__name__ + ".bridge.diffusers_folder")
+    loader = importlib.import_module(pack.__name__ + ".bridge.unet_folder")
     torch.manual_seed(0)
     unet = train_color.build_unet().eval()
     (tmp_path / "color").mkdir()
