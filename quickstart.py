@@ -39,8 +39,8 @@ from launch.environment import (
     serve_folder,
     share_models,
 )
-from launch.fetch import fetch
 from launch.server import Server, free_port
+from published.models import known, listing
 
 TEMPLATE = REPO / "workflows" / "images_that_sound_embedded.json"
 OUTPUT = REPO / "output"
@@ -53,8 +53,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the server is stopped then too
     try:
         if arguments.fetch is not None:
-            fetch(arguments.fetch, arguments.into, arguments.yes)
-            return 0
+            return fetch(arguments.fetch, arguments.into, arguments.yes)
         python = environment()
         if arguments.test is not None:
             return test(python, arguments.test)
@@ -96,6 +95,23 @@ def parse_arguments() -> argparse.Namespace:
     if arguments.fetch is None and (arguments.into or arguments.yes):
         parser.error("--into and --yes belong to --fetch")
     return arguments
+
+
+def fetch(names: list[str], into: Path | None, agreed: bool) -> int:
+    """What fetch.py does, by this script's environment, for the ComfyUI that `--serve` opens; the list needs no environment."""
+    if not names:
+        say(listing("python3 quickstart.py --fetch"))
+        return 0
+    try:
+        known(names)
+    except ValueError as unknown:
+        raise QuickstartError(str(unknown)) from None
+    folder = into or models_folder()
+    if not into:
+        finder = "the ComfyUI of COMFYUI_PATH" if own_comfyui() else "quickstart.py --serve"
+        say(f"{folder} is where {finder} looks. For another ComfyUI, name its models folder with --into.")
+    command = [environment(), REPO / "fetch.py", *names, "--into", folder, *(["--yes"] if agreed else [])]
+    return subprocess.run(command).returncode
 
 
 def serve(server: Server) -> None:

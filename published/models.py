@@ -1,20 +1,23 @@
-"""The published models that `--fetch` knows: where each lies, which of its files are wanted, where they go, and on what terms.
+"""The published models that fetch.py knows: where each lies, which of its files are wanted, where they go, and on what terms.
 
 Repositories, file names, sizes, licences and commits were read on copies of the repositories' own pages in November 2026; what was not
 seen there says "unverified". The server's own word on sizes, hashes and licence is asked for, and shown, before anything is fetched.
+Standard library only: quickstart.py lists the models before it has an environment.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+PICKLED, SAFE = "pytorch_model.bin", "model.safetensors"
+
 
 @dataclass(frozen=True)
 class Source:
     """Files of one repository and the folder under ComfyUI's `models` that takes them.
 
-    `files` are patterns, in which `*` stands for a part of one name, and each must be met. `revision` is a commit where one is known to
-    hold them, else a branch. `save_as` renames the only file of a source that names exactly one.
+    `files` are patterns, in which `*` stands for a part of one name and `a|b` asks for b where there is no a; each must be met. `revision`
+    is a commit where one is known to hold them, else a branch. `save_as` renames the only file of a source that names exactly one.
     """
 
     repository: str
@@ -23,9 +26,13 @@ class Source:
     files: tuple[str, ...]
     save_as: str | None = None
     sha256: str | None = None  # of the only file, where it is known beforehand
+    convert: bool = False  # weights that come as a pickle are kept as safetensors: recent transformers refuse pickles beside older torch
+
+    def converts(self, path: str) -> bool:
+        return self.convert and path == PICKLED
 
     def local_name(self, path: str) -> str:
-        return self.save_as or path
+        return self.save_as or (SAFE if self.converts(path) else path)
 
 
 @dataclass(frozen=True)
@@ -37,7 +44,7 @@ class Model:
 
 
 TOKENIZER = ("merges.txt", "vocab.json", "special_tokens_map.json", "tokenizer_config.json")
-TRANSFORMERS_MODEL = ("README.md", "config.json", "preprocessor_config.json", "pytorch_model.bin", "tokenizer.json", *TOKENIZER)
+TRANSFORMERS_MODEL = ("README.md", "config.json", "preprocessor_config.json", f"{SAFE}|{PICKLED}", "tokenizer.json", *TOKENIZER)
 IF_STAGE = (
     "README.md",
     "model_index.json",
@@ -78,12 +85,13 @@ MODELS = {
                     "README.md",
                     "model_index.json",
                     "scheduler/*.json",
-                    "text_encoder/*",
+                    "text_encoder/*.json",
+                    "text_encoder/*.safetensors|text_encoder/*.bin",
                     *(f"tokenizer/{name}" for name in TOKENIZER),
                     "unet/config.json",
-                    "unet/diffusion_pytorch_model.bin",
+                    "unet/diffusion_pytorch_model.safetensors|unet/diffusion_pytorch_model.bin",
                     "vae/config.json",
-                    "vae/diffusion_pytorch_model.bin",
+                    "vae/diffusion_pytorch_model.safetensors|vae/diffusion_pytorch_model.bin",
                     "vocoder/config.json",
                     "vocoder/vocoder.pt",
                 ),
@@ -114,6 +122,7 @@ MODELS = {
                 "57c216476eefef5ab752ec549e440a49ae4ae5f3",
                 "scorers/clip-vit-base-patch16",
                 TRANSFORMERS_MODEL,
+                convert=True,
             ),
         ),
     ),
@@ -127,6 +136,7 @@ MODELS = {
                 "8fa0f1c6d0433df6e97c127f64b2a1d6c0dcda8a",
                 "scorers/clap-htsat-unfused",
                 TRANSFORMERS_MODEL,
+                convert=True,
             ),
         ),
     ),
@@ -153,3 +163,20 @@ MODELS = {
         ),
     ),
 }
+
+
+def known(names: list[str]) -> dict[str, Model]:
+    """The models of these names, each once. Raises ValueError naming those that are not known."""
+    unknown = [name for name in names if name not in MODELS]
+    if unknown:
+        raise ValueError(f"no model is known as {', '.join(unknown)}: choose from {', '.join(MODELS)}.")
+    return {name: MODELS[name] for name in names}
+
+
+def listing(command: str) -> str:
+    """What can be fetched, for `command` followed by names."""
+    lines = [f"{command} NAME ... [--into COMFYUI'S_MODELS_FOLDER] [--yes]\n"]
+    for name, model in MODELS.items():
+        lines += [f"  {name}\n    {model.use}\n    licence: {model.licence}\n    size: {model.size}"]
+        lines += [f"    from {source.repository} into models/{source.folder}" for source in model.sources]
+    return "\n".join([*lines, "\nNothing is fetched before files, sizes and licence were shown and agreed to."])

@@ -1,0 +1,1 @@
+"""Published models: which there are, and how fetch.py gets them."""
