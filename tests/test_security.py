@@ -16,7 +16,8 @@ def code_of(*rooms: str) -> list[Path]:
 
 
 PACK_CODE = sorted([REPO / "__init__.py", *code_of("itsound_core", "bridge", "nodes")])
-ALL_CODE = sorted([*PACK_CODE, REPO / "quickstart.py", *code_of("launch", "lab", "tools")])
+FETCHING = sorted([REPO / "fetch.py", *code_of("published")])
+ALL_CODE = sorted([*PACK_CODE, *FETCHING, REPO / "quickstart.py", *code_of("launch", "lab", "tools")])
 
 CODE_FROM_TEXT = {"eval", "exec", "compile", "__import__", "pickle.load", "pickle.loads", "marshal.loads", "os.system"}
 NETWORK_AND_PROCESSES = {"requests", "urllib", "http", "socket", "huggingface_hub", "subprocess"}
@@ -45,12 +46,25 @@ def test_no_text_is_run_as_code_and_no_pickle_is_read_freely(path: Path) -> None
             assert keywords.get(safe) == "True", f"line {call.lineno}: {name} without {safe}=True"
 
 
+def imported(path: Path) -> set[str]:
+    """The first names of the modules that a file imports, relative ones too."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names |= {node.module} if node.module else {alias.name for alias in node.names}
+    return {name.split(".")[0] for name in names}
+
+
+@pytest.mark.parametrize("path", FETCHING, ids=named)
+def test_of_the_fetch_command_one_file_alone_reaches_the_network(path: Path) -> None:
+    assert bool(imported(path) & NETWORK_AND_PROCESSES) == (named(path) == "published/hub.py")
+
+
 @pytest.mark.parametrize("path", PACK_CODE, ids=named)
 def test_nodes_reach_no_network_start_no_process_and_write_no_file(path: Path) -> None:
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-        modules += [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
-        assert not {module.split(".")[0] for module in modules} & NETWORK_AND_PROCESSES
+    assert not imported(path) & {*NETWORK_AND_PROCESSES, "published", "fetch"}
     for name, call in calls(path):
         assert name.split(".")[-1] not in FILE_WRITERS - OUTPUT_WRITERS.get(named(path), set()), f"line {call.lineno}: {name}"
         if name == "open":
