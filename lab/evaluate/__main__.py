@@ -27,9 +27,9 @@ from pathlib import Path
 
 from . import curves, paired, records, search, sheets, tables
 from .folders import Folders
+from .pools import LocalPool, Pool
 from .rows import EMBEDDED, PAPER, TABLES
 from .samples import LISTS
-from .workers import Crew, LocalWorker
 
 JUDGES = Path("data/judges")
 
@@ -117,16 +117,16 @@ def _folders(args: argparse.Namespace) -> Folders:
     return Folders(**given)
 
 
-def _crew(args: argparse.Namespace, folders: Folders) -> Crew:
-    from .bench import Bench, Setup
+def _pool(args: argparse.Namespace, folders: Folders) -> Pool:
+    from .worker import Setup, Worker
 
-    new_bench = partial(Bench, Setup(folders, args.threads, args.compile))
+    new_worker = partial(Worker, Setup(folders, args.threads, args.compile))
     if args.ray is None:
-        return Crew(args.workers, partial(LocalWorker, new_bench))
+        return LocalPool(args.workers, new_worker)
     from . import cluster  # here, because Ray is optional
 
     count, resources = cluster.connect(args.ray, args.threads)
-    return Crew(count, partial(cluster.RayWorker, resources, new_bench))
+    return cluster.RayPool(count, resources, new_worker)
 
 
 def _run(args: argparse.Namespace) -> None:
@@ -137,18 +137,18 @@ def _run(args: argparse.Namespace) -> None:
     names = list(dict.fromkeys(name for given in args.rows for name in TABLES.get(given, (given,))))
     known = PAPER if args.prompts.startswith("paper") else EMBEDDED
     listed = LISTS[args.prompts].samples(args.first, args.count, args.seeds)
-    with _crew(args, folders) as crew:
+    with _pool(args, folders) as pool:
         for name in names:
             row = known[name].changed(args.steps, args.image_guidance, args.audio_guidance)
-            run(args.output, name, row, listed, args.prompts, folders, crew.spread)
+            run(args.output, name, row, listed, args.prompts, folders, pool.spread)
 
 
 def _judge(args: argparse.Namespace) -> None:
     from .run import judge
 
     folders = _folders(args)
-    with _crew(args, folders) as crew:
-        judge(args.output, folders, crew.spread)
+    with _pool(args, folders) as pool:
+        judge(args.output, folders, pool.spread)
 
 
 def _tables(args: argparse.Namespace) -> None:

@@ -14,11 +14,11 @@ import torch
 from itsound_core.imprint import imprint
 
 from . import records
-from .bench import Finished, Task
 from .folders import Folders
 from .records import MAKING, Record
 from .rows import Row
 from .samples import Sample
+from .worker import Finished, Task
 
 BATCH = 5  # part of what a sample is: rounding differs with the batch
 RHO = 0.5

@@ -3,7 +3,6 @@
 import json
 import math
 import sys
-from concurrent.futures import Future
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -16,13 +15,13 @@ from diffusers_folders import write_folder
 from itsound_core.composition import Expert, compose
 from itsound_core.sampling import ddim, guided
 from lab.evaluate import __main__ as command
-from lab.evaluate import bench as benches
 from lab.evaluate import records
-from lab.evaluate.bench import Bench, Setup, Task, softened
+from lab.evaluate import worker as workers
 from lab.evaluate.examine import verdicts
 from lab.evaluate.folders import Folders
 from lab.evaluate.rows import EMBEDDED, Row
 from lab.evaluate.samples import LISTS
+from lab.evaluate.worker import Setup, Task, Worker, softened
 from lab.train.judge import Judge, load_judge
 
 BATCH = LISTS["test"].samples(0, 2)
@@ -40,41 +39,41 @@ def folders(tmp_path_factory) -> Folders:
 
 
 @pytest.fixture(scope="module")
-def bench(folders) -> Bench:
-    return Bench(Setup(folders))
+def worker(folders) -> Worker:
+    return Worker(Setup(folders))
 
 
 @pytest.fixture(autouse=True)
 def narrow(monkeypatch):
     """Canvases of 256 x 320: a third of the work."""
-    monkeypatch.setattr(benches, "LATENT_SHAPE", (1, 4, 32, 40))
+    monkeypatch.setattr(workers, "LATENT_SHAPE", (1, 4, 32, 40))
 
 
-def joint_by_hand(bench: Bench, steps: int) -> np.ndarray:
+def joint_by_hand(worker: Worker, steps: int) -> np.ndarray:
     """The paper's loop on the same models, written out: noise of each sample's own seed, 0.9 and 1.0, halves."""
     noise = torch.cat([torch.randn(1, 4, 32, 40, generator=torch.Generator().manual_seed(s.seed)) for s in BATCH])
     experts = []
     for name, guidance, start in (("image", 10.0, 900.0), ("audio", 7.0, math.inf)):
-        side = bench.side(name)
+        side = worker.side(name)
         ids = side.tokenizer([getattr(s, f"{name}_prompt") for s in BATCH] + [""], padding="max_length", max_length=77, return_tensors="pt")
         with torch.no_grad():
             text = side.text_encoder(ids["input_ids"]).last_hidden_state
         experts.append(Expert(guided(side.unet, text[:2], text[2:], guidance), start=start))
     latents = ddim(partial(compose, experts), noise, steps)
     with torch.no_grad():
-        pixels = torch.cat([bench.vae.decode(latent[None] / 0.18215).sample for latent in latents])
+        pixels = torch.cat([worker.vae.decode(latent[None] / 0.18215).sample for latent in latents])
     return (255 * (pixels.mean(dim=1) / 2 + 0.5).clamp(0, 1)).round().byte().numpy()
 
 
-def test_a_joint_sample_is_the_paper_s_loop_from_noise_of_its_seed(bench):
-    made = bench.run(Task("joint", Row(2, 10.0, 7.0), BATCH))
-    assert np.array_equal(np.stack([one.picture for one in made]), joint_by_hand(bench, 2))
+def test_a_joint_sample_is_the_paper_s_loop_from_noise_of_its_seed(worker):
+    made = worker.run(Task("joint", Row(2, 10.0, 7.0), BATCH))
+    assert np.array_equal(np.stack([one.picture for one in made]), joint_by_hand(worker, 2))
     assert [one.record["index"] for one in made] == [0, 1]
 
 
-def test_a_record_holds_sample_settings_scores_and_verdicts(bench):
+def test_a_record_holds_sample_settings_scores_and_verdicts(worker):
     row = Row(2, 10.0, 7.0, audio_weight=0.3)
-    found = bench.run(Task("joint", row, BATCH))[0].record
+    found = worker.run(Task("joint", row, BATCH))[0].record
     assert Row.of(found) == row and {key: found[key] for key in asdict(BATCH[0])} == asdict(BATCH[0])
     assert -100 <= found["clip"] <= 100 and 0 <= found["clap"] <= 100 and found["cycle_db"] > 0
     assert found["picture"]["named"] in CLASSES and found["sound"]["right"] in (True, False)
@@ -86,15 +85,15 @@ def test_a_record_holds_sample_settings_scores_and_verdicts(bench):
     [{"solver": "dpm-solver-2m"}, {"audio_weight": 0.7}, {"t_image": 0.5}, {"warm_start": "cosine"}, {"t_image": 1.0, "t_audio": 0.5}],
     ids=str,
 )
-def test_every_setting_of_a_row_changes_the_sample(bench, changed):
+def test_every_setting_of_a_row_changes_the_sample(worker, changed):
     row = Row(6, 10.0, 7.0)
-    plain, other = (bench.denoised(one, BATCH[:1], [{}]) for one in (row, replace(row, **changed)))
+    plain, other = (worker.denoised(one, BATCH[:1], [{}]) for one in (row, replace(row, **changed)))
     assert (plain - other).abs().max() > 1e-3
 
 
-def test_one_side_alone_is_not_touched_by_warm_start_or_weight(bench):
+def test_one_side_alone_is_not_touched_by_warm_start_or_weight(worker):
     alone = Row(2, 10.0)
-    plain, other = (bench.denoised(row, BATCH[:1], [{}]) for row in (alone, replace(alone, t_image=0.5, audio_weight=1.0)))
+    plain, other = (worker.denoised(row, BATCH[:1], [{}]) for row in (alone, replace(alone, t_image=0.5, audio_weight=1.0)))
     assert torch.equal(plain, other)
 
 
@@ -104,41 +103,41 @@ def test_along_a_cosine_an_expert_has_half_its_weight_where_it_would_step_in():
     assert softened(replace(expert, start=1000), 1000).weight == 0.5
 
 
-def test_candidates_are_foreseen_from_where_both_sides_had_their_say(bench):
+def test_candidates_are_foreseen_from_where_both_sides_had_their_say(worker):
     row = Row(5, 10.0, 7.0, foresee=2, t_image=0.7)
-    found = bench.run(Task("candidates", row, BATCH))[1].record["foreseen"]
+    found = worker.run(Task("candidates", row, BATCH))[1].record["foreseen"]
     assert row.telling == 2 and list(found) == [2, 4]
     assert all(-100 <= clip <= 100 and 0 <= clap <= 100 for clip, clap in found.values())
 
 
-def test_a_made_picture_is_examined_as_it_is(bench):
+def test_a_made_picture_is_examined_as_it_is(worker):
     made = np.random.default_rng(0).random((2, 256, 320), np.float32)
-    finished = bench.run(Task("imprint", EMBEDDED["imprint"], BATCH, made))
+    finished = worker.run(Task("imprint", EMBEDDED["imprint"], BATCH, made))
     assert np.array_equal(np.stack([one.picture for one in finished]), (255 * made).round().astype(np.uint8))
 
 
-def test_what_is_not_a_number_is_refused(bench, monkeypatch):
+def test_what_is_not_a_number_is_refused(worker, monkeypatch):
     made = np.random.default_rng(0).random((1, 256, 320), np.float32)
     with pytest.raises(ValueError, match="picture is not a number"):
-        bench.run(Task("imprint", EMBEDDED["imprint"], BATCH[:1], np.full_like(made, np.nan)))
-    monkeypatch.setattr(bench.examiner, "picture_scorer", lambda picture, prompts: torch.tensor([torch.nan]))
+        worker.run(Task("imprint", EMBEDDED["imprint"], BATCH[:1], np.full_like(made, np.nan)))
+    monkeypatch.setattr(worker.examiner, "picture_scorer", lambda picture, prompts: torch.tensor([torch.nan]))
     with pytest.raises(ValueError, match="score is not a number"):
-        bench.run(Task("imprint", EMBEDDED["imprint"], BATCH[:1], made))
+        worker.run(Task("imprint", EMBEDDED["imprint"], BATCH[:1], made))
 
 
-def test_vocoders_change_the_sound_and_not_the_picture(bench):
+def test_vocoders_change_the_sound_and_not_the_picture(worker):
     made = np.random.default_rng(0).random((1, 256, 128), np.float32)
     rows = {name: replace(EMBEDDED["hifi-gan"], vocoder=name) for name in ("griffin-lim", "hifi-gan", "hifi-gan phase")}
-    waves = [bench.examiner.play(torch.from_numpy(made), row.vocoder) for row in rows.values()]
+    waves = [worker.examiner.play(torch.from_numpy(made), row.vocoder) for row in rows.values()]
     assert len({wave.shape for wave in waves}) == 1 and all((waves[i] - waves[i - 1]).abs().max() > 1e-3 for i in range(3))
 
 
 @pytest.mark.parametrize("canvas", ["network", "latents"])
-def test_sds_moves_its_canvas_by_both_models(bench, monkeypatch, canvas):
-    monkeypatch.setattr(benches, "FourierCanvas", partial(benches.FourierCanvas, width=256))
-    monkeypatch.setattr(benches, "LatentCanvas", partial(benches.LatentCanvas, width=32))
+def test_sds_moves_its_canvas_by_both_models(worker, monkeypatch, canvas):
+    monkeypatch.setattr(workers, "FourierCanvas", partial(workers.FourierCanvas, width=256))
+    monkeypatch.setattr(workers, "LatentCanvas", partial(workers.LatentCanvas, width=32))
     row = Row(2, 80.0, 10.0, "sds", canvas=canvas, learning_rate=1e-2, hidden=8)
-    first, second, other = (bench.distilled(row, sample) for sample in (BATCH[0], BATCH[0], replace(BATCH[0], audio_prompt="dog")))
+    first, second, other = (worker.distilled(row, sample) for sample in (BATCH[0], BATCH[0], replace(BATCH[0], audio_prompt="dog")))
     assert first.shape == (1, 256, 256) and torch.equal(first, second) and not torch.equal(first, other)
 
 
@@ -169,22 +168,18 @@ def test_a_saved_judge_gives_the_same_logits_for_canvases_of_any_width(tmp_path,
 
 
 class Here:
-    """A worker that is no process."""
+    """A pool without processes."""
 
-    lost = KeyError
+    def __init__(self, count, new_worker):
+        self.worker = new_worker()
 
-    def __init__(self, new_bench):
-        self.bench = new_bench()
+    def __enter__(self):
+        return self
 
-    def start(self) -> Future:
-        return self.submit(None)
+    def __exit__(self, *_): ...
 
-    def submit(self, task) -> Future:
-        future = Future()
-        future.set_result(task and self.bench.run(task))
-        return future
-
-    def stop(self) -> None: ...
+    def spread(self, tasks):
+        return map(self.worker.run, tasks)
 
 
 def evaluate(monkeypatch, *args: object) -> None:
@@ -194,7 +189,7 @@ def evaluate(monkeypatch, *args: object) -> None:
 
 def test_a_run_that_is_repeated_adds_what_is_missing_and_judging_again_keeps_the_pictures(folders, tmp_path, monkeypatch, capsys):
     """From the command line to the table."""
-    monkeypatch.setattr(command, "LocalWorker", Here)
+    monkeypatch.setattr(command, "LocalPool", Here)
     names = [(f"--{name}", getattr(folders, name)) for name in ("image", "audio", "judges")]
     work = [*(word for pair in names for word in pair), "--workers", 1]
     make = ["run", "image", "audio", "imprint", "--steps", 1, "--output", tmp_path / "run", *work]

@@ -58,7 +58,7 @@ class Finished:
     picture: np.ndarray
 
 
-class Bench:
+class Worker:
     """Runs tasks. Models are loaded when a row first asks for them, onto a GPU where there is one."""
 
     def __init__(self, setup: Setup) -> None:
@@ -137,10 +137,10 @@ class Bench:
         """The SDS baseline's picture (1, 256, 1024) in 0..1; both models see latents: the canvas itself, or a picture through the VAE."""
         vae = self.vae
         if row.canvas == "latents":
-            canvas, sight = LatentCanvas(seed=sample.seed), whole
+            canvas, views = LatentCanvas(seed=sample.seed), whole
         else:
             canvas = FourierCanvas(frequencies=row.hidden // 2, hidden=row.hidden, seed=sample.seed)
-            sight = latents_by(lambda pixels: vae.quant_conv(vae.encoder(pixels)), vae.config["scaling_factor"])
+            views = latents_by(lambda pixels: vae.quant_conv(vae.encoder(pixels)), vae.config["scaling_factor"])
 
         def critic(side: str, prompt: str, guidance: float | None, weight: float, start: int) -> Critic:
             assert guidance is not None
@@ -149,7 +149,7 @@ class Bench:
             def predict_noise(noisy: Tensor, timestep: int) -> Tensor:
                 return predict(noisy, torch.tensor(timestep, device=self.device))
 
-            return Critic(predict_noise, STABLE_DIFFUSION.alphas_cumprod, sight, weight, start)
+            return Critic(predict_noise, STABLE_DIFFUSION.alphas_cumprod, views, weight, start)
 
         critics = [
             critic("image", sample.image_prompt, row.image_guidance, SDS_LAMBDA, round(SDS_WARM_START * row.steps)),
