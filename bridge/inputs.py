@@ -77,6 +77,15 @@ def picture(image: Tensor, node: str, socket: str = "spectrogram") -> Tensor:
     return gray(colours)
 
 
+def view_height(height: int, rows: int, node: str, socket: str, view: str) -> None:
+    """Raise ValueError where a picture of another height than its `rows` rows of mel bands is said to have such a view."""
+    if rows > 1 and height != rows * AUFFUSION.n_mels:
+        raise ValueError(
+            f"{node}: {socket} is {height} pixels high, but view {view} has {rows * AUFFUSION.n_mels}. Connect the square picture itself, "
+            "not the one that ViewCanvas laid out, or set view to none."
+        )
+
+
 def gray(colours: Tensor) -> Tensor:
     """Mean of the colours (..., 3) in 0..1 as (...) float32: the one gray there is, and what sounds."""
     # In double precision the mean of three equal channels is that channel to the bit; in single, 11 of the 256 levels would come out lower.

@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 
@@ -79,3 +80,8 @@ HALVES_END_TO_END = BlockRearrangement(canvas_grid=(2, 1), view_grid=(1, 2))
 
 VIEWS: dict[str, View] = {"none": IDENTITY, "two-row square": HALVES_END_TO_END}
 """The audio model's views by name."""
+
+
+def canvas_rows(view: View) -> int:
+    """How many rows of the sound lie below each other on a canvas of this view: 2 of the two-row square, else 1."""
+    return view.inverse_view(torch.empty(2, 2)).shape[0] // 2

@@ -15,7 +15,7 @@ from ..bridge.scoring import Scorer, one_line
 from ..bridge.vocoding import Vocoder, sound
 from ..itsound_core.drafts import draft_places, plan
 from ..itsound_core.spectrogram import AUFFUSION
-from ..itsound_core.views import VIEWS, View
+from ..itsound_core.views import VIEWS, canvas_rows
 
 NODE = "KeeperSearch"
 
@@ -162,17 +162,12 @@ def _check(canvas: Tensor, view: str) -> None:
     if len(canvas) != 1:
         raise ValueError(f"{NODE}: latent_image is a batch of {len(canvas)}; give one canvas, and say in candidates how many to try.")
     height = canvas.shape[-2] * PIXELS_PER_LATENT
-    rows = AUFFUSION.n_mels * _rows_of(VIEWS[view])
+    rows = AUFFUSION.n_mels * canvas_rows(VIEWS[view])
     if height != rows:
         raise ValueError(
             f"{NODE}: latent_image decodes to {height} rows; with view {view} a canvas has {rows}. Use EmptySpectrogramLatent, and the "
             "same view in it, in the guider and here."
         )
-
-
-def _rows_of(view: View) -> int:
-    """How many times as high as a spectrogram the canvas of a view is."""
-    return view.inverse_view(torch.empty(2, 2)).shape[0] // 2
 
 
 NODES = [KeeperSearch]

@@ -14,11 +14,12 @@ from torch import Tensor
 
 from ..bridge import inputs
 from ..bridge.provenance import HIDDEN, provenance
-from ..itsound_core.framing import SCREENS, Colour, Framed, bare, stack, with_captions
+from ..itsound_core.framing import GAP, SCREENS, Colour, Framed, bare, stack, with_captions
 from ..itsound_core.media import AUDIO_CODECS, LARGEST_SIDE, AudioCodec, encode_mp4
-from ..itsound_core.playhead import LINE_COLOUR, frame_count, playhead_frames, spectrogram_seconds
+from ..itsound_core.playhead import LINE_COLOUR, frame_count, playhead_frames, rows_of, spectrogram_seconds
 from ..itsound_core.resampling import resample
 from ..itsound_core.spectrogram import AUFFUSION
+from ..itsound_core.views import VIEWS, canvas_rows
 
 NODE = "PlayheadVideo"
 LAYOUTS = ("captions", "picture", *(name for name, screen in SCREENS.items() if screen))
@@ -37,7 +38,7 @@ class PlayheadVideo(io.ComfyNode):
             display_name="Playhead Video",
             category="Images that Sound/video",
             description="A video of the picture in which a line runs from left to right in step with the sound, with both prompts below. "
-            "Batches are played one after the other. Connect it to Save Video.",
+            "Long pictures turn pages. Batches are played one after the other. Connect it to Save Video.",
             search_aliases=["spectrogram video", "scrolling line", "audio visualizer"],
             inputs=[
                 io.Image.Input("image", tooltip="The picture, of any size: the spectrogram itself or its coloured version."),
@@ -96,6 +97,13 @@ class PlayheadVideo(io.ComfyNode):
                     tooltip="aac plays everywhere and changes the spectrogram by about 0.1 dB. flac keeps every sample, at 24 bits; "
                     "browsers and ComfyUI play it, some phones and sites do not.",
                 ),
+                io.Combo.Input(
+                    "view",
+                    options=list(VIEWS),
+                    default="none",
+                    optional=True,
+                    tooltip="two-row square: the 512 x 512 picture is crossed twice, its upper half and then its lower one, as it sounds.",
+                ),
             ],
             outputs=[io.Video.Output(display_name="video", tooltip="MP4 with H.264, which Save Video stores as it is.")],
             hidden=HIDDEN,
@@ -113,14 +121,19 @@ class PlayheadVideo(io.ComfyNode):
         layout=LAYOUTS[0],
         line_color=LINE_COLOUR_NAME,
         audio_codec: AudioCodec = AUDIO_CODECS[0],
+        view="none",
     ) -> io.NodeOutput:
         if not FPS_LIMITS[0] <= fps <= FPS_LIMITS[1]:
             raise ValueError(f"{NODE}: fps is {fps}; it must lie between {FPS_LIMITS[0]:g} and {FPS_LIMITS[1]:g}. 25 is a good choice.")
         colour = parse_colour(line_color)
         pictures = colours(image, "image")
-        crossing = spectrogram_seconds(*pictures.shape[1:3])
+        height, width = pictures.shape[1:3]
+        row_count = canvas_rows(VIEWS[view])
+        inputs.view_height(height, row_count, NODE, "image", view)
+        crossing, rows = spectrogram_seconds(height, width, row_count), rows_of([height], row_count)
         if image_below is not None:
             pictures = stack(*inputs.pair(pictures, colours(image_below, "image_below"), NODE, ("image", "image_below")))
+            rows = rows_of([height, pictures.shape[1] - height - GAP], row_count, GAP)
         samples, rate = playable(audio, audio_codec)
         pictures, samples = inputs.pair(pictures, samples, NODE, ("image", "audio"))
         seconds = samples.shape[2] / rate
@@ -145,7 +158,7 @@ class PlayheadVideo(io.ComfyNode):
         progress = comfy.utils.ProgressBar(frame_count(len(pictures) * seconds, float(frame_rate)))
 
         def frames() -> Iterator[Tensor]:
-            for pixels in playhead_frames(pictures, seconds, float(frame_rate), crossing, frame, colour):
+            for pixels in playhead_frames(pictures, seconds, float(frame_rate), crossing, frame, colour, rows, height // row_count):
                 comfy.model_management.throw_exception_if_processing_interrupted()
                 yield pixels
                 progress.update(1)

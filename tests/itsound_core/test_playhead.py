@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from itsound_core.framing import Framed, bare
-from itsound_core.playhead import draw_playhead, frame_count, playhead_frames
+from itsound_core.playhead import draw_playhead, frame_count, page_starts, playhead_frames, rows_of
 
 
 def line_centre(frame: torch.Tensor) -> float:
@@ -66,3 +66,18 @@ def test_a_line_faster_than_the_sound_waits_at_the_right_edge_and_a_slower_one_d
     assert faster[4] == pytest.approx(45, abs=0.1) and min(faster[10:]) > 98
     slower = [line_centre(frame) for frame in playhead_frames(pictures, seconds=2.0, fps=10.0, crossing=4.0)]
     assert slower[-1] == pytest.approx(19.5 / 40 * 100, abs=0.1)
+
+
+@pytest.mark.parametrize("width", [1, 992, 1024, 1536, 1537, 2048, 5000, 18000])
+def test_pages_cover_the_picture_are_equally_wide_and_no_wider_than_a_screen(width):
+    starts, page = page_starts(width, 256)
+    assert starts[0] == 0 and starts[-1] + page == width and page <= 1536
+    assert all(later <= start + page for start, later in zip(starts, starts[1:], strict=False)), "no column is left out"
+    assert len(starts) == 1 if width <= 1536 else page % 2 == 0
+
+
+def test_rows_of_stacked_pictures_are_crossed_together():
+    assert rows_of([256], 1) == [[(0.0, 1.0)]]
+    first, second = rows_of([512, 256], 2, gap=4)
+    assert [(round(top * 772), round(bottom * 772)) for top, bottom in first] == [(0, 256), (516, 644)]
+    assert [(round(top * 772), round(bottom * 772)) for top, bottom in second] == [(256, 512), (644, 772)]

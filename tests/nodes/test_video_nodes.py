@@ -178,6 +178,34 @@ def test_without_prompts_the_file_does_not_claim_to_be_ai_generated(nodes, save)
         assert "AI" not in container.metadata["comment"]
 
 
+def test_a_picture_of_any_length_is_shown_in_pages_that_turn_with_the_sound(nodes, save):
+    """Case 10: a song's spectrogram was a frame of its own width, refused beyond 163.84 s."""
+    seconds, columns = 180.0, 18000
+    image = torch.linspace(0.1, 0.9, columns).expand(1, 256, columns)[..., None].expand(-1, -1, -1, 3)
+    path = save(nodes.PlayheadVideo.execute(image, tone(seconds, 8000), 1.0, "", "", layout="picture").args[0])
+    frames = decode_frames(path)
+    assert len(frames) == 180 and frames.shape[2] <= 1024
+    for index in (0, 9, 10, 90, 179):
+        line = line_column(frames[index])
+        beside = frames[index][:, min(line + 12, frames.shape[2] - 1)]
+        assert beside.mean() == pytest.approx(255 * (0.1 + 0.8 * (index + 0.5) / seconds), abs=6), "the page shows what is heard"
+
+
+def test_the_line_runs_over_both_rows_of_a_square_picture(nodes, save):
+    square = torch.zeros(1, 512, 128, 3)
+    frames = decode_frames(save(nodes.PlayheadVideo.execute(square, tone(2.56), 12.5, "", "", view="two-row square").args[0]))
+    for index in (3, 12, 20, 28):
+        row, column = divmod((index + 0.5) / 12.5 * 100, 128)
+        upper, lower = frames[index][:256], frames[index][256:]
+        crossed, other = (upper, lower) if row == 0 else (lower, upper)
+        assert abs(line_column(crossed) - column) < 4 and other.max() < 20
+
+
+def test_a_view_of_another_height_is_refused_by_name(nodes):
+    with pytest.raises(ValueError, match="PlayheadVideo: image is 256 pixels high, but view two-row square has 512"):
+        nodes.PlayheadVideo.execute(torch.zeros(1, 256, 128, 3), tone(0.5), 5.0, "", "", view="two-row square")
+
+
 def test_cancelling_stops_the_video(nodes):
     import comfy.model_management as management
 
@@ -193,7 +221,7 @@ def test_cancelling_stops_the_video(nodes):
         (torch.zeros(1, 64, 64, 3), {"waveform": torch.zeros(1, 1, 0), "sample_rate": 16000}, "audio has zero length.*duration"),
         (torch.full((1, 64, 64, 3), float("nan")), tone(0.5), "image holds 12288 values that are NaN.*--fp32-vae"),
         (torch.zeros(2, 64, 64, 3), tone(0.5, batch=3), "image is a batch of 2 and audio a batch of 3"),
-        (torch.zeros(1, 2, 16386, 3), tone(0.5), "image makes a video of 16386 x 2 pixels; H.264 holds 16384 a side.*ImageScale"),
+        (torch.zeros(1, 16386, 2, 3), tone(0.5), "image makes a video of 2 x 16386 pixels; H.264 holds 16384 a side.*ImageScale"),
     ],
 )
 def test_bad_input_is_refused_with_node_culprit_and_remedy(nodes, image, audio, message):
