@@ -11,6 +11,7 @@ from ..bridge.provenance import HIDDEN
 from ..bridge.saving import save_pairs
 from ..itsound_core.playhead import spectrogram_seconds
 from ..itsound_core.spectrogram import band_frequencies
+from ..itsound_core.views import VIEWS, canvas_rows
 
 NODE = "PlayImage"
 
@@ -34,19 +35,29 @@ class PlayImage(io.ComfyNode):
                     "its sound.",
                 ),
                 io.Audio.Input("audio", tooltip="The sound: one for each picture, or one for all of them."),
+                io.Combo.Input(
+                    "view",
+                    options=list(VIEWS),
+                    default="none",
+                    optional=True,
+                    tooltip="two-row square: the line runs over the upper half of the 512 x 512 picture and then over the lower one.",
+                ),
             ],
             hidden=HIDDEN,
             is_output_node=True,
         )
 
     @classmethod
-    def execute(cls, image, audio) -> io.NodeOutput:
+    def execute(cls, image, audio, view="none") -> io.NodeOutput:
         pictures = inputs.pixels(image, NODE, "image")[..., :3].cpu()
         samples, rate = inputs.mono_or_stereo(audio, NODE)
         pictures, samples = inputs.pair(pictures, samples, NODE, ("image", "audio"))
 
-        seconds, crossing = samples.shape[2] / rate, spectrogram_seconds(*pictures.shape[1:3])
+        (height, width), rows = pictures.shape[1:3], canvas_rows(VIEWS[view])
+        inputs.view_height(height, rows, NODE, "image", view)
+        seconds, crossing = samples.shape[2] / rate, spectrogram_seconds(height, width, rows)
         shared = {"seconds": seconds, "sample_rate": rate, "picture_seconds": crossing or seconds, "is_spectrogram": crossing is not None}
+        shared["rows"] = rows
         # A name that is never used again, so that no browser shows an older run from its cache.
         pairs = save_pairs(pictures, samples, rate, f"images-that-sound/{uuid.uuid4().hex}", io.FolderType.temp, cls.hidden, NODE)
         items = [{"picture": picture, "sound": sound, **shared} for picture, sound in pairs]

@@ -70,7 +70,7 @@ STATE = """() => {
 }"""
 
 
-def graph(picture: str, sound: str) -> dict[str, Any]:
+def graph(picture: str, sound: str, view: str = "none") -> dict[str, Any]:
     """Load Image and Load Audio into Play Image, as the front end saves it, with an id of its own."""
 
     def node(number: int, kind: str, inputs: list[dict], outputs: list[dict], values: list) -> dict[str, Any]:
@@ -84,7 +84,7 @@ def graph(picture: str, sound: str) -> dict[str, Any]:
         "nodes": [
             node(1, "LoadImage", [], [{"name": "IMAGE", "type": "IMAGE", "links": [1]}], [picture, "image"]),
             node(2, "LoadAudio", [], [{"name": "AUDIO", "type": "AUDIO", "links": [2]}], [sound, None, ""]),
-            node(3, "PlayImage", [image, audio], [], []),
+            node(3, "PlayImage", [image, audio], [], [view]),
         ],
         "links": [[1, 1, 0, 3, 0, "IMAGE"], [2, 2, 0, 3, 1, "AUDIO"]],
         "last_node_id": 3,
@@ -99,6 +99,7 @@ def inputs(server: Server) -> None:
     picture = np.zeros((256, 1024), np.uint8)
     picture[100:110] = 200
     Image.fromarray(picture).save(server.base / "input" / "band.png")
+    Image.fromarray(np.zeros((512, 512), np.uint8)).save(server.base / "input" / "square.png")
     for name, seconds in (("ramp", SECONDS), ("short", SHORT_SECONDS)):
         ramp = np.arange(round(RATE * seconds)) / round(RATE * seconds)
         soundfile.write(server.base / "input" / f"{name}.flac", ramp.astype(np.float32), RATE)
@@ -158,6 +159,21 @@ def test_after_run_the_line_moves_with_the_sound(page: Any, new: bool) -> None:
     assert abs(statistics.median(shown - heard for shown, heard in frames)) < IN_STEP
     assert line_column(page) > frames[-1][0] / SECONDS > frames[0][0] / SECONDS + 0.1
     assert page.errors == []
+
+
+def test_the_line_runs_over_both_rows_of_a_square(page: Any) -> None:
+    use_renderer(page, new=False)
+    run(page, graph("square.png", "ramp.flac", "two-row square"))
+    stage, line = (page.locator(f".its-player-{part}") for part in ("stage", "line"))
+    for down, seconds in ((0.25, 0.25), (0.75, 0.75)):
+        page.mouse.move(*point(page, 0.5, down))
+        page.mouse.down()
+        assert page.evaluate(STATE)["seconds"] == pytest.approx(seconds * SECONDS, abs=0.05)
+        box, row = stage.bounding_box(), line.bounding_box()
+        assert row["height"] == pytest.approx(box["height"] / 2, abs=1)
+        assert row["y"] - box["y"] == pytest.approx(box["height"] * (down - 0.25), abs=1)
+        page.mouse.up()
+        page.keyboard.press(" ")
 
 
 def test_hand_and_keyboard_move_it(page: Any) -> None:

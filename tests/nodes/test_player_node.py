@@ -26,10 +26,10 @@ def execute(nodes, tmp_path, monkeypatch):
     """PlayImage's ui output, with the paths of its files in the place of their names."""
     monkeypatch.setattr(folder_paths, "temp_directory", str(tmp_path))
 
-    def run(image: torch.Tensor, audio: dict) -> dict:
+    def run(image: torch.Tensor, audio: dict, **options: str) -> dict:
         node = nodes.PlayImage.PREPARE_CLASS_CLONE(None)
         node.hidden = SimpleNamespace(prompt={"1": PLAY}, extra_pnginfo={"workflow": {"id": "w"}}, unique_id="1")
-        ui = node.execute(image, audio).ui
+        ui = node.execute(image, audio, **options).ui
         for item in ui["player"]:
             for part in ("picture", "sound"):
                 assert item[part]["type"] == "temp"
@@ -96,3 +96,13 @@ def test_bad_input_is_refused_with_node_culprit_and_remedy_before_anything_is_wr
     with pytest.raises(ValueError, match="PlayImage: " + message):
         play(image, audio)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_rows_of_a_square_picture_are_one_sound(execute):
+    square, sound = torch.rand(1, 512, 512, 3), noise(10.24)
+    (item,) = execute(square, sound, view="two-row square")["player"]
+    assert item["rows"] == 2 and item["is_spectrogram"] and item["picture_seconds"] == pytest.approx(10.24)
+    (plain,) = execute(square, sound)["player"]
+    assert plain["rows"] == 1 and not plain["is_spectrogram"]
+    with pytest.raises(ValueError, match="PlayImage: image is 256 pixels high, but view two-row square has 512"):
+        execute(torch.rand(1, 256, 512, 3), sound, view="two-row square")

@@ -59,7 +59,7 @@ export class Player {
     this.#update();
   }
 
-  /** Show a run of PlayImage: its `ui` output, {player: items, row_hertz: [Hz of each row]}. */
+  /** Show a run of PlayImage: its `ui` output, {player: items, row_hertz: [Hz of each band]}. */
   show({ player, row_hertz }) {
     if (this.#files && JSON.stringify(player) === JSON.stringify(this.#items)) return; // the same files again, maybe while they play
     this.#items = player;
@@ -282,9 +282,25 @@ export class Player {
   #pointedAt({ clientX, clientY }) {
     const box = this.stage.getBoundingClientRect();
     const across = clamp((clientX - box.left) / box.width, 0, 1);
-    const row = clamp(Math.floor(((clientY - box.top) / box.height) * this.#rowHertz.length), 0, this.#rowHertz.length - 1);
-    const { picture_seconds, is_spectrogram } = this.item;
-    return { seconds: across * picture_seconds, hertz: is_spectrogram ? this.#rowHertz[row] : undefined };
+    const { picture_seconds, is_spectrogram, rows = 1 } = this.item;
+    const down = clamp((clientY - box.top) / box.height, 0, 1) * rows;
+    const row = Math.min(Math.floor(down), rows - 1);
+    const band = clamp(Math.floor((down - row) * this.#rowHertz.length), 0, this.#rowHertz.length - 1);
+    return { seconds: ((row + across) / rows) * picture_seconds, hertz: is_spectrogram ? this.#rowHertz[band] : undefined };
+  }
+
+  /** The row of the picture in which a second is heard, from 0, and how far across it, 0 to 1. */
+  #placeOf(seconds) {
+    const { picture_seconds, rows = 1 } = this.item ?? { picture_seconds: 1 };
+    const passed = clamp(seconds / picture_seconds, 0, 1) * rows;
+    const row = Math.min(Math.floor(passed), rows - 1);
+    return { row, rows, across: passed - row };
+  }
+
+  /** Lay an element over the row of the picture in which a second is heard, its left edge there. */
+  #moveTo(element, seconds) {
+    const { row, rows, across } = this.#placeOf(seconds);
+    Object.assign(element.style, { left: `${100 * across}%`, top: `${(100 * row) / rows}%`, height: `${100 / rows}%` });
   }
 
   /** Where picture and sound are not equally long, what becomes of the rest. */
@@ -322,12 +338,11 @@ export class Player {
   /** Bring everything that is shown up to date. */
   #update() {
     const { position, playing, duration } = this.#playback;
-    const pictureSeconds = this.item?.picture_seconds ?? 1;
     const count = this.#items.length;
     const ready = this.#files !== null;
 
-    this.line.style.left = `${100 * Math.min(position / pictureSeconds, 1)}%`;
-    this.silence.style.left = ready ? `${100 * Math.min(duration / pictureSeconds, 1)}%` : "100%";
+    this.#moveTo(this.line, position);
+    this.#moveTo(this.silence, ready ? duration : Infinity);
     this.stage.ariaDisabled = String(!ready);
     this.stage.ariaValueMax = duration.toFixed(2);
     this.stage.ariaValueNow = position.toFixed(2);
