@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import Mapping
 
+import comfy.model_management
 import comfy.model_patcher
 import torch
 from torch import Tensor
@@ -137,10 +138,11 @@ def mono_or_stereo(audio: dict | None, node: str) -> tuple[Tensor, int]:
 def mono(audio: dict | None, node: str, mix: str = "mix") -> Tensor:
     """Waveform (B, T) float32 at 16 kHz on the CPU of an AUDIO of any rate, channels and sample type, mixed down by `mixed`.
 
-    Raises ValueError as `waveform` does.
+    Stops when the user cancels. Raises ValueError as `waveform` does.
     """
     samples, rate = waveform(audio, node)
-    return resample(mixed(samples, node, mix), rate, AUFFUSION.sample_rate)
+    interrupted = comfy.model_management.throw_exception_if_processing_interrupted
+    return resample(mixed(samples, node, mix), rate, AUFFUSION.sample_rate, lambda *_: interrupted())
 
 
 def mixed(samples: Tensor, node: str, mix: str = "mix") -> Tensor:

@@ -24,7 +24,7 @@ from ..itsound_core.views import View
 from . import inputs
 from .guider import JointGuider
 from .scoring import Scorer, score
-from .vocoding import Vocoder, play
+from .vocoding import LoadedVocoder, play
 
 LARGEST_BATCH = 16
 """Beyond it a GPU gains next to nothing, and progress and cancelling would come in large steps."""
@@ -63,7 +63,7 @@ class Judge:
     node: str
     vae: comfy.sd.VAE
     scorer: Scorer
-    vocoder: Vocoder | None
+    vocoder: LoadedVocoder | None
     view: View
     image_prompt: str
     audio_prompt: str

@@ -32,6 +32,8 @@ def apply_colormap(picture: Tensor, name: str) -> Tensor:
     The colour is the map's residual about its own gray (as in Factorized Diffusion: colour(x) = x - gray(x)), shrunk towards gray where
     the colour cube ends; black and white therefore stay black and white.
     """
+    if name == "gray":
+        return picture[..., None].clamp(0.0, 1.0).repeat_interleave(3, dim=-1)
     anchors = picture.new_tensor(COLORMAPS[name])
     residuals = anchors - anchors.mean(dim=-1, keepdim=True)
     place = picture * (len(anchors) - 1)

@@ -10,12 +10,15 @@ Three quantities with one shape, (B, n_mels, frames):
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import scipy.fft
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from .progress import OnStep
 
 
 @dataclass(frozen=True)
@@ -185,11 +188,15 @@ def magnitude(spectrum: Tensor, fmt: SpectrogramFormat = AUFFUSION) -> Tensor:
 
 def waveform_to_mel(waveform: Tensor, fmt: SpectrogramFormat = AUFFUSION) -> Tensor:
     """Mel magnitude (B, n_mels, T // hop) of a waveform (B, T) at fmt.sample_rate. It goes in pieces, so that hours need little memory."""
+    return torch.cat(list(_mel_pieces(waveform, fmt)), dim=-1)
+
+
+def _mel_pieces(waveform: Tensor, fmt: SpectrogramFormat) -> Iterator[Tensor]:
     filters = mel_filters(fmt, waveform.device)
     padded = _reflected(waveform, fmt)
     step, beyond = FRAMES_AT_A_TIME * fmt.hop_length, fmt.n_fft - fmt.hop_length
-    pieces = [padded[:, start : start + step + beyond] for start in range(0, padded.shape[-1] - fmt.n_fft + 1, step)]
-    return torch.cat([filters @ magnitude(_stft(piece, fmt), fmt) for piece in pieces], dim=-1)
+    for start in range(0, padded.shape[-1] - fmt.n_fft + 1, step):
+        yield filters @ magnitude(_stft(padded[:, start : start + step + beyond], fmt), fmt)
 
 
 def mel_to_log_mel(mel: Tensor, fmt: SpectrogramFormat = AUFFUSION) -> Tensor:
@@ -212,9 +219,19 @@ def picture_to_mel(picture: Tensor, fmt: SpectrogramFormat = AUFFUSION) -> Tenso
     return picture_to_log_mel(picture, fmt).exp()
 
 
-def waveform_to_picture(waveform: Tensor, fmt: SpectrogramFormat = AUFFUSION) -> Tensor:
-    """Picture (B, n_mels, T // hop) in 0..1 of a waveform (B, T) at fmt.sample_rate. The level is taken as it is."""
-    return log_mel_to_picture(mel_to_log_mel(waveform_to_mel(waveform, fmt), fmt), fmt)
+def waveform_to_picture(waveform: Tensor, fmt: SpectrogramFormat = AUFFUSION, on_step: OnStep | None = None) -> Tensor:
+    """Picture (B, n_mels, T // hop) in 0..1 of a waveform (B, T) at fmt.sample_rate. The level is taken as it is.
+
+    It goes in pieces of FRAMES_AT_A_TIME frames, so that beside waveform and picture it needs little memory; on_step is called after each.
+    """
+    frames = waveform.shape[-1] // fmt.hop_length
+    picture = waveform.new_empty(len(waveform), fmt.n_mels, frames, dtype=torch.float32)
+    pieces = picture.split(FRAMES_AT_A_TIME, dim=-1)
+    for done, (piece, mel) in enumerate(zip(pieces, _mel_pieces(waveform, fmt), strict=True), 1):
+        piece.copy_(log_mel_to_picture(mel_to_log_mel(mel, fmt), fmt))
+        if on_step:
+            on_step(done, len(pieces))
+    return picture
 
 
 def normalize_peak(waveform: Tensor, fmt: SpectrogramFormat = AUFFUSION) -> Tensor:

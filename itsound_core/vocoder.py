@@ -250,6 +250,7 @@ def replace_magnitude(waveform: Tensor, mel: Tensor, fmt: SpectrogramFormat = AU
 def fold_weight_norm(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Replace each weight-norm pair g, v by the weight g v / ||v|| (norm over all but the first dimension), in float32.
 
+    A direction v of zeros gives weights of zero: training leaves some, and torch's own folding makes NaN of them.
     Reads both of torch's spellings: `weight_g`, `weight_v` and `parametrizations.weight.original0`, `.original1`.
     """
     folded = {key: tensor.float() for key, tensor in state_dict.items()}
@@ -257,7 +258,8 @@ def fold_weight_norm(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
         for layer in [key.removesuffix(gain) for key in state_dict if key.endswith(gain)]:
             if layer + direction in folded:
                 g, v = folded.pop(layer + gain), folded.pop(layer + direction)
-                folded[layer + "weight"] = v * (g / torch.linalg.vector_norm(v, dim=tuple(range(1, v.ndim)), keepdim=True))
+                norm = torch.linalg.vector_norm(v, dim=tuple(range(1, v.ndim)), keepdim=True)
+                folded[layer + "weight"] = torch.where(norm > 0, v * (g / norm), 0.0)
     return folded
 
 

@@ -81,8 +81,8 @@ class SpectrogramToAudio(io.ComfyNode):
     def execute(cls, spectrogram, vocoder=None, iterations=48, magnitude="vocoder", loop=False) -> io.NodeOutput:
         pictures = inputs.picture(spectrogram, "SpectrogramToAudio")
         inputs.number(iterations, "SpectrogramToAudio", "iterations", 1)
-        progress = comfy.utils.ProgressBar(len(pictures) * (iterations if vocoder is None else 1))
-        return io.NodeOutput(sound(play(pictures, vocoder, iterations, magnitude == "picture", lambda *_: progress.update(1), loop)))
+        progress = comfy.utils.ProgressBar(len(pictures))
+        return io.NodeOutput(sound(play(pictures, vocoder, iterations, magnitude == "picture", progress.update_absolute, loop)))
 
 
 class AudioToSpectrogram(io.ComfyNode):
@@ -130,7 +130,8 @@ class AudioToSpectrogram(io.ComfyNode):
     def execute(cls, audio, seconds, normalize=True, channels=inputs.MIXES[0]) -> io.NodeOutput:
         node = "AudioToSpectrogram"
         inputs.number(seconds, node, "seconds", 0)
-        return io.NodeOutput(spectrogram_of(inputs.mono(audio, node, channels), seconds, normalize))
+        progress = comfy.utils.ProgressBar(1)
+        return io.NodeOutput(spectrogram_of(inputs.mono(audio, node, channels), seconds, normalize, progress.update_absolute))
 
 
 class TrimCanvas(io.ComfyNode):

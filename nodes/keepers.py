@@ -12,7 +12,7 @@ from torch import Tensor
 from ..bridge.guider import PIXELS_PER_LATENT
 from ..bridge.keeper_search import DRAFT_SAMPLER, LARGEST_BATCH, LARGEST_SEED, NOISY, Judge, Sampling, Search, onsets
 from ..bridge.scoring import Scorer, one_line
-from ..bridge.vocoding import Vocoder, sound
+from ..bridge.vocoding import LoadedVocoder, sound
 from ..itsound_core.drafts import draft_places, plan
 from ..itsound_core.spectrogram import AUFFUSION
 from ..itsound_core.views import VIEWS, canvas_rows
@@ -117,7 +117,7 @@ class KeeperSearch(io.ComfyNode):
         steps: int,
         sampler_name: str,
         scheduler: str,
-        vocoder: Vocoder | None = None,
+        vocoder: LoadedVocoder | None = None,
         batch_size: int = 0,
         view: str = "none",
     ) -> io.NodeOutput:

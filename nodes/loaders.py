@@ -14,7 +14,7 @@ from comfy_api.latest import io
 from ..bridge import files
 from ..bridge.model_pair import PairChoice, load_pair
 from ..bridge.models import WEIGHT_DTYPES, model_names
-from ..bridge.vocoding import Vocoder
+from ..bridge.vocoding import LoadedVocoder
 from ..itsound_core import embedded
 from ..itsound_core.vocoder import CONFIG_FILE, WEIGHT_FILES, load_vocoder
 
@@ -145,7 +145,7 @@ class LoadVocoder(io.ComfyNode):
         patcher = comfy.model_patcher.ModelPatcher(
             generator, load_device=comfy.model_management.vae_device(), offload_device=comfy.model_management.vae_offload_device()
         )
-        return io.NodeOutput(Vocoder(patcher, vocoder_name))
+        return io.NodeOutput(LoadedVocoder(patcher, vocoder_name))
 
 
 # Names and files ---------------------------------------------------------------------------------------------------------------------

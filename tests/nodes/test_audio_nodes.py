@@ -25,7 +25,7 @@ def vocoder(pack):
     torch.manual_seed(0)
     generator = core.HiFiGAN(config).eval().requires_grad_(False)
     cpu = torch.device("cpu")
-    return loaders.Vocoder(comfy.model_patcher.ModelPatcher(generator, load_device=cpu, offload_device=cpu), "random")
+    return loaders.LoadedVocoder(comfy.model_patcher.ModelPatcher(generator, load_device=cpu, offload_device=cpu), "random")
 
 
 def tone(seconds: float, rate: int = 16000, hertz: float = 1000.0, level: float = 0.5) -> torch.Tensor:
@@ -50,7 +50,38 @@ def loudest_row(image: torch.Tensor) -> int:
     return int(image[..., 0].mean(2).argmax(1)[0])
 
 
+def cancel_after_the_first_step(monkeypatch) -> list[tuple[int, int]]:
+    """Cancels at the first progress shown; the list of (value, total) that are shown."""
+    import comfy.model_management
+    import comfy.utils
+
+    shown = []
+
+    def hook(value, total, *_, **__):
+        shown.append((value, total))
+        comfy.model_management.interrupt_current_processing()
+
+    monkeypatch.setattr(comfy.utils, "PROGRESS_BAR_HOOK", hook)
+    return shown
+
+
 class TestAudioToSpectrogram:
+    def test_cancelling_stops_it_in_the_middle_of_a_long_recording(self, nodes, monkeypatch):
+        import comfy.model_management as management
+
+        shown = cancel_after_the_first_step(monkeypatch)
+        with pytest.raises(management.InterruptProcessingException):
+            encode(nodes, audio(tone(120.0)))
+        assert shown == [(1, 3)]
+
+    def test_cancelling_stops_the_resampling_of_a_long_recording(self, nodes, monkeypatch):
+        import comfy.model_management as management
+
+        monkeypatch.setattr(nodes, "spectrogram_of", None)
+        management.interrupt_current_processing()
+        with pytest.raises(management.InterruptProcessingException):
+            encode(nodes, audio(tone(1.0, 44100), 44100))
+
     def test_a_recording_becomes_a_gray_picture_of_100_columns_a_second(self, nodes):
         image = encode(nodes, audio(tone(1.28)))
         assert image.shape == (1, 256, 128, 3)
@@ -222,6 +253,14 @@ class TestSpectrogramToAudio:
             management.interrupt_current_processing()
             with pytest.raises(management.InterruptProcessingException):
                 nodes.SpectrogramToAudio.execute(torch.zeros(2, 256, 32, 3), **options)
+
+    def test_cancelling_stops_the_vocoder_in_the_middle_of_a_long_sound(self, nodes, vocoder, monkeypatch):
+        import comfy.model_management as management
+
+        shown = cancel_after_the_first_step(monkeypatch)
+        with pytest.raises(management.InterruptProcessingException):
+            nodes.SpectrogramToAudio.execute(torch.zeros(1, 256, 3000, 3), vocoder)
+        assert shown == [(1, 3)]
 
     def test_progress_runs_to_the_end_over_all_items(self, nodes, monkeypatch):
         import comfy.utils

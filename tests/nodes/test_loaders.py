@@ -303,6 +303,42 @@ def test_a_vocoder_of_another_spectrogram_is_refused(loaders, models, config, me
         loaders.LoadVocoder.execute(vocoder_name="vocoders/speech")
 
 
+def play(loaders, vocoder):
+    """The sound of a gray picture, as Spectrogram to Audio makes it."""
+    audio = importlib.import_module(loaders.__package__ + ".audio")
+    with torch.inference_mode():
+        return audio.SpectrogramToAudio.execute(torch.full((1, 256, 16, 3), 0.5), vocoder).args[0]["waveform"]
+
+
+def test_a_vocoder_with_a_silent_channel_under_weight_norm_plays(loaders, models):
+    """Training leaves directions of zeros, and g v / |v| of them is NaN."""
+    folder = models / "vocoders" / "mine"
+    pairs = {}
+    for name, weight in write_vocoder(loaders, folder).state_dict().items():
+        if name.endswith(".weight"):
+            weight[0] = 0.0
+            pairs |= {name + "_v": weight, name + "_g": weight.flatten(1).norm(dim=1).reshape(-1, *[1] * (weight.ndim - 1))}
+        else:
+            pairs[name] = weight
+    save_file(pairs, folder / "vocoder.safetensors")
+
+    (vocoder,) = loaders.LoadVocoder.execute(vocoder_name="vocoders/mine").args
+
+    assert play(loaders, vocoder).isfinite().all()
+
+
+def test_a_sound_that_is_nan_is_laid_to_its_vocoder(loaders, models):
+    folder = models / "vocoders" / "mine"
+    weights = write_vocoder(loaders, folder).state_dict()
+    weights["conv_pre.bias"][0] = float("nan")
+    save_file(weights, folder / "vocoder.safetensors")
+
+    (vocoder,) = loaders.LoadVocoder.execute(vocoder_name="vocoders/mine").args
+
+    with pytest.raises(ValueError, match='LoadVocoder: vocoder_name is "vocoders/mine", and its sound is NaN .*Griffin-Lim needs none'):
+        play(loaders, vocoder)
+
+
 def test_a_replaced_vocoder_changes_the_fingerprint(loaders, models):
     write_vocoder(loaders, models / "vocoders" / "mine")
     before = loaders.LoadVocoder.fingerprint_inputs(vocoder_name="vocoders/mine")
