@@ -1,10 +1,20 @@
-"""The joint guider: a product of experts that every ComfyUI sampler can drive (METHOD 3.2 in x0 space)."""
+"""The joint guider: a product of experts that every ComfyUI sampler can drive (METHOD 3.2 in x0 space).
+
+The way of a latent, `core` being ComfyUI's CFGGuider and `other` every expert beside the first:
+
+    JointGuider.sample                  checks, then core: the first expert's hooks and options
+      JointGuider.outer_sample          for each other, core's `sample` around what follows: its hooks, options and wrappers
+        core.outer_sample               one load of all models
+          JointGuider.inner_sample      each other's conditions are processed, then core processes the first's and samples:
+            sampler -> JointGuider.outer_predict_noise, at every evaluation
+              compose -> core.outer_predict_noise, of each expert that votes at this sigma
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from itertools import combinations
 from typing import Any
 
@@ -25,6 +35,10 @@ POST_CFG = "sampler_post_cfg_function"
 PIXELS_PER_LATENT = 8
 SIGMA_TOLERANCE = 1.05
 """By how much a schedule may start above a model's largest sigma: schedules of one family differ by a percent or two."""
+ROUNDING = 1.00001
+"""Samplers and schedules that go through logarithms miss a timestep's sigma by some 1e-6; the next one's is 0.3 % or more away."""
+LARGEST_SEED = 2**64 - 2
+"""ComfyUI adds 1 to a run's seed for the noise that a sampler draws itself, and PyTorch takes 64 bits."""
 FOREIGN_TEXT = (
     "{node}: the {model} model reads text embeddings {width} wide, but its {socket} conditioning, {found} wide, comes from a text encoder "
     "of another family. Encode the prompt with the CLIP of the {model} model."
@@ -54,20 +68,34 @@ class ModelExpert:
         """ComfyUI's model_sampling: how the model mixes noise into latents, and the sigmas it was trained on."""
         return self.model.get_model_object("model_sampling")
 
-    @property
+    @cached_property
     def start(self) -> float:
-        """The largest sigma at which this expert votes: that of timestep t x 1000."""
-        return self.noise_levels.percent_to_sigma(1.0 - self.t)
+        """The largest sigma at which this expert votes: that of timestep t x 1000, whatever the schedule of the run."""
+        levels = self.noise_levels
+        # Where timesteps are numbered, percent_to_sigma(p) is the sigma of timestep (1 - p) x 999.
+        numbered = isinstance(levels, comfy.model_sampling.ModelSamplingDiscrete)
+        percent = 1.0 - self.t * (1000 / 999 if numbered else 1.0)
+        return ROUNDING * float(levels.percent_to_sigma(percent))
+
+    @property
+    def conditionings(self) -> dict[str, list]:
+        return {"positive": self.positive, "negative": self.negative}
 
     def votes(self, sigma: float) -> bool:
         return self.weight > 0 and sigma <= self.start
 
 
-class ExpertGuider(comfy.samplers.CFGGuider):
-    """The guider of an expert beside the first: keeps its own conditions, hooks, options and wrappers while the joint guider samples.
+class Onward(comfy.samplers.Sampler):
+    """Stands where a sampler would in the run of an expert beside the first: what is sampled there is the joint run."""
 
-    Its own `sample` prepares those as for a run of its own; where that would begin to sample, it hands on to the joint guider. All that
-    it prepares is for the canvas as the expert sees it.
+    def __init__(self, joint_run: Callable[[], Tensor]):
+        self.joint_run = joint_run
+
+
+class ExpertGuider(comfy.samplers.CFGGuider):
+    """The guider of an expert beside the first: its own conditions, hooks, options and wrappers, all for the canvas as it sees it.
+
+    `sample` prepares those as for a run of its own, but where that would load and sample, the joint run goes on.
     """
 
     def __init__(self, expert: ModelExpert):
@@ -76,16 +104,8 @@ class ExpertGuider(comfy.samplers.CFGGuider):
         self.set_conds(expert.positive, expert.negative)
         self.set_cfg(expert.cfg)
 
-    def prepare_around(self, joint_sample: Callable[[], Tensor], noise: Tensor, latent_image: Tensor, sampler, sigmas: Tensor) -> Tensor:
-        """Run joint_sample inside this expert's OUTER_SAMPLE wrappers, with its hooks registered, and undo all of it afterwards."""
-        self.joint_sample = joint_sample
-        try:
-            return self.sample(self.view(noise), self.view(latent_image), sampler, sigmas)
-        finally:
-            del self.joint_sample
-
-    def outer_sample(self, *args, **kwargs):
-        return self.joint_sample()
+    def outer_sample(self, noise, latent_image, sampler: Onward, *args, **kwargs):
+        return sampler.joint_run()
 
     def models_to_load(self) -> list:
         """The expert's model and those that its conditions and hooks bring (ControlNets, GLIGEN)."""
@@ -131,10 +151,12 @@ class JointGuider(comfy.samplers.CFGGuider):
         self.others = [ExpertGuider(expert) for expert in others]
         _check_experts(self.experts, [self, *self.others])
 
-    def sample(self, noise, latent_image, sampler, sigmas, *args, **kwargs):
-        _check_latents(self.experts, latent_image)
+    def sample(self, noise, latent_image, sampler, sigmas, denoise_mask=None, *args, **kwargs):
+        _check_canvas(self.experts, noise, latent_image, sigmas, denoise_mask)
         _check_noise_levels(self.experts, sigmas)
-        return super().sample(noise, latent_image, sampler, sigmas, *args, **kwargs)
+        if kwargs.get("seed") is not None:
+            kwargs["seed"] = min(kwargs["seed"], LARGEST_SEED)
+        return super().sample(noise, latent_image, sampler, sigmas, denoise_mask, *args, **kwargs)
 
     def outer_sample(self, noise, latent_image, sampler, sigmas, *args, **kwargs):
         sample_first = super().outer_sample
@@ -149,10 +171,13 @@ class JointGuider(comfy.samplers.CFGGuider):
                 self.model_patcher.remove_additional_models(ADDITIONAL_MODELS_KEY)
 
         for expert in self.others:
-            run = partial(expert.prepare_around, run, noise, latent_image, sampler, sigmas)
+            run = partial(expert.sample, expert.view(noise), expert.view(latent_image), Onward(run), sigmas)
         return run()
 
     def inner_sample(self, noise, latent_image, device, sampler, sigmas, denoise_mask, callback, disable_pbar, seed, *args, **kwargs):
+        if len(noise) > 1:
+            for guider in (self, *self.others):
+                _window_items_singly(guider.model_options)
         try:
             for expert in self.others:
                 expert.begin(noise, latent_image, device, sigmas, denoise_mask, seed)
@@ -167,32 +192,32 @@ class JointGuider(comfy.samplers.CFGGuider):
         own = len(self.model_options.get(POST_CFG, []))
         samplers_functions = model_options.get(POST_CFG, [])[own:]
         if not samplers_functions:
-            return compose(self._experts(_denoise, super().outer_predict_noise, model_options, seed), x, timestep)
+            return compose(self._product(_denoise, model_options, seed), x, timestep)
 
         # Samplers like euler_cfg_pp read the unguided estimate through a function of their own: it must see the joint estimates.
         first_options = {**model_options, POST_CFG: model_options[POST_CFG][:own]}
-        terms = compose(self._experts(_guidance_terms, super().outer_predict_noise, first_options, seed), x, timestep)
-        denoised, cond_denoised, uncond_denoised = terms
+        denoised, cond_denoised, uncond_denoised = compose(self._product(_guidance_terms, first_options, seed), x, timestep)
         for function in samplers_functions:
             args = {"denoised": denoised, "cond_denoised": cond_denoised, "uncond_denoised": uncond_denoised, "cond_scale": self.cfg}
             denoised = function({**args, "input": x, "sigma": timestep, "model": self.inner_model, "model_options": model_options})
         return denoised
 
-    def _experts(self, estimate: Callable[..., Tensor], predict_first: Callable, first_options: dict, seed: int | None) -> list[Expert]:
-        sides: list[tuple[Any, Callable, dict]] = [(self, predict_first, first_options)]
-        sides += [(other, other.outer_predict_noise, other.model_options) for other in self.others]
+    def _product(self, estimate: Callable[..., Tensor], first_options: dict, seed: int | None) -> list[Expert]:
+        """The experts for `compose`; the sampler may have changed the first one's model options, and only these."""
+        sides = [(self, first_options), *((other, other.model_options) for other in self.others)]
         return [
-            Expert(partial(estimate, guider, predict, options, seed), expert.weight, expert.start, expert.view)
-            for expert, (guider, predict, options) in zip(self.experts, sides, strict=True)
+            Expert(partial(estimate, guider, options, seed), expert.weight, expert.start, expert.view)
+            for expert, (guider, options) in zip(self.experts, sides, strict=True)
         ]
 
 
-def _denoise(guider, predict: Callable, model_options: dict, seed: int | None, x: Tensor, sigma: Tensor) -> Tensor:
+def _denoise(guider: comfy.samplers.CFGGuider, model_options: dict, seed: int | None, x: Tensor, sigma: Tensor) -> Tensor:
+    """One expert's guided x0 estimate at (B, C, H, W), with its PREDICT_NOISE wrappers."""
     guider.inner_model.current_patcher = guider.model_patcher  # experts may be clones of one model
-    return predict(x, sigma, model_options, seed)
+    return comfy.samplers.CFGGuider.outer_predict_noise(guider, x, sigma, model_options, seed)
 
 
-def _guidance_terms(guider, predict: Callable, model_options: dict, seed: int | None, x: Tensor, sigma: Tensor) -> Tensor:
+def _guidance_terms(guider: comfy.samplers.CFGGuider, model_options: dict, seed: int | None, x: Tensor, sigma: Tensor) -> Tensor:
     """(3, B, C, H, W): denoised with guidance, with the positive prompt alone, with the negative prompt alone."""
     terms = {}
 
@@ -201,9 +226,40 @@ def _guidance_terms(guider, predict: Callable, model_options: dict, seed: int | 
         return args["denoised"]
 
     options = comfy.model_patcher.set_model_options_post_cfg_function({**model_options}, note, disable_cfg1_optimization=True)
-    denoised = _denoise(guider, predict, options, seed, x, sigma)
+    denoised = _denoise(guider, options, seed, x, sigma)
     # A PREDICT_NOISE wrapper (LazyCache) may have answered in place of the model, without terms.
     return torch.stack([denoised, terms.get("cond_denoised", denoised), terms.get("uncond_denoised", denoised)])
+
+
+def _window_items_singly(model_options: dict) -> None:
+    """Where these options of a run have context windows, hand them one item of the batch at a time.
+
+    ComfyUI's handler takes each window's part of the sigmas too, (B,), as if they lay along the canvas: only with one item it does not.
+    """
+    if "context_handler" in model_options:
+        model_options.setdefault("sampler_calc_cond_batch_function", _estimates_singly)
+
+
+def _estimates_singly(args: dict) -> list[Tensor]:
+    """The estimate (B, C, H, W) of each list of conditions in args, as comfy.samplers.calc_cond_batch gives it for the whole batch."""
+    model, conds, x, sigma, options = (args[name] for name in ("model", "conds", "input", "sigma", "model_options"))
+    if not options["context_handler"].should_use_context(model, conds, x, sigma, options):
+        return comfy.samplers.calc_cond_batch(model, conds, x, sigma, options)
+    items = [
+        comfy.samplers.calc_cond_batch(model, [_of_item(own, i) for own in conds], x[i : i + 1], sigma[i : i + 1], options)
+        for i in range(len(x))
+    ]
+    return [torch.cat(estimates) for estimates in zip(*items, strict=True)]
+
+
+def _of_item(conds: list[dict] | None, i: int) -> list[dict] | None:
+    """Processed conditions with the prompt of item i alone; prompts fewer than items repeat."""
+
+    def own(value: Any) -> Any:
+        batch: Any = getattr(value, "cond", None)
+        return value._copy_with(batch[i % len(batch)][None]) if isinstance(batch, Tensor) and batch.ndim > 0 else value
+
+    return conds and [{**cond, "model_conds": {name: own(value) for name, value in cond["model_conds"].items()}} for cond in conds]
 
 
 def _check_experts(experts: Sequence[ModelExpert], guiders: Sequence[comfy.samplers.CFGGuider]) -> None:
@@ -229,13 +285,8 @@ def _check_experts(experts: Sequence[ModelExpert], guiders: Sequence[comfy.sampl
                 f"{expert.node}: the {flow.name} model works by flow matching (as trained, or by a ModelSampling node), the {other.name} "
                 "model by diffusion: they mix noise into latents in different ways. Choose two models of one kind."
             )
-        inputs.text(
-            expert.node,
-            expert.name,
-            {"positive": expert.positive, "negative": expert.negative},
-            inputs.text_width(expert.model),
-            FOREIGN_TEXT,
-        )
+        width = inputs.text_width(expert.model)
+        inputs.text(expert.node, expert.name, expert.conditionings, width, FOREIGN_TEXT, f"the {expert.name} model's ")
     for (a, guider_a), (b, guider_b) in combinations(zip(experts, guiders, strict=True), 2):
         hooked = any(map(comfy.sampler_helpers.cond_has_hooks, (a.positive, a.negative, b.positive, b.negative)))
         patchers = guider_a.model_patcher, guider_b.model_patcher  # hooks may have exchanged the expert's own
@@ -262,29 +313,41 @@ def _same_patches(one: comfy.model_patcher.ModelPatcher, other: comfy.model_patc
     return same_weights and same_modules and one.injections == other.injections
 
 
-def _check_latents(experts: Sequence[ModelExpert], latents: Tensor) -> None:
-    first = experts[0]
-    channels = first.model.get_model_object("latent_format").latent_channels
-    shape = "x".join(map(str, latents.shape))
-    if latents.ndim != 4 or latents.shape[1] != channels:
+def _check_canvas(experts: Sequence[ModelExpert], noise: Tensor, latents: Tensor, sigmas: Tensor, denoise_mask: Tensor | None) -> None:
+    """What a run starts from can be sampled, and each expert's view, areas and masks fit it."""
+    node, channels = experts[0].node, experts[0].model.get_model_object("latent_format").latent_channels
+    nested = latents.is_nested  # pictures and sounds of one model in one latent; of no fixed shape
+    shape = "nested (of a video and its sound)" if nested else "x".join(map(str, latents.shape))
+    if nested or latents.ndim != 4 or latents.shape[1] != channels or 0 in latents.shape:
         raise ValueError(
-            f"{first.node}: the latents are {shape}; these models need [batch]x{channels}x[height / 8]x[width / 8]. Latents of another "
+            f"{node}: the latents are {shape}; these models need [batch]x{channels}x[height / 8]x[width / 8]. Latents of another "
             "model (SD3, Flux: 16 channels) cannot be used: encode the picture with this model's VAE, or use EmptySpectrogramLatent."
         )
-    if latents.shape[2] % 2 or latents.shape[3] % 2:
-        raise ValueError(
-            f"{first.node}: the latents are {shape}; height and width must be even, because the UNets halve them. Resize the picture to "
-            "multiples of 16 pixels before encoding it, or start from EmptySpectrogramLatent."
-        )
+    masks = {} if denoise_mask is None else {"noise mask": denoise_mask}
+    for name, values in {"latents": latents, "noise": noise, "sigmas": sigmas, **masks}.items():
+        if not inputs.finite(values):
+            raise ValueError(
+                f"{node}: the {name} hold NaN or infinite values. Something before it overflowed: load its model or VAE in float32, or "
+                "start anew from EmptySpectrogramLatent."
+            )
+    if denoise_mask is not None and denoise_mask.numel() == 0:
+        raise ValueError(f"{node}: the noise mask is empty ({tuple(denoise_mask.shape)}). Draw it anew, or take it off the latents.")
     rows = AUFFUSION.n_mels // PIXELS_PER_LATENT
     for expert in experts:
-        seen = expert.view.view(latents).shape
+        try:
+            seen = expert.view.view(latents[:1]).shape
+        except ValueError:
+            raise ValueError(
+                f"{expert.node}: the latents are {shape}; height and width must be even for the view of the {expert.name} model, which "
+                f"halves them. Resize the picture to multiples of 16 pixels before encoding it, or start from EmptySpectrogramLatent."
+            ) from None
         if expert.view is not IDENTITY and seen[2] != rows:
             raise ValueError(
                 f"{expert.node}: the latents are {shape}; through its view the {expert.name} model would see {seen[2]} x {seen[3]}, and a "
                 f"spectrogram is {rows} high. Set the same view in EmptySpectrogramLatent, encode a picture "
                 f"{latents.shape[2] // seen[2] * AUFFUSION.n_mels} pixels high, or set view to none."
             )
+        inputs.regions(expert.node, f"the {expert.name} model's ", expert.conditionings, *seen[2:])
 
 
 def _is_flow(expert: ModelExpert) -> bool:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import math
+import numbers
 from collections.abc import Mapping
 
 import comfy.model_management
 import comfy.model_patcher
 import torch
+from comfy_api.latest import io
 from torch import Tensor
 
 from ..itsound_core.pixels import LEVELS
@@ -28,6 +30,25 @@ SHORTEST_PICTURE = AUFFUSION.padding // AUFFUSION.hop_length + 1
 logger = logging.getLogger(__name__)
 
 FOREIGN_TEXT = "{node}: {socket} has embeddings {found} wide, {model} reads {width}. Encode the prompt with the clip of the same loader."
+
+
+def in_range(node: type[io.ComfyNode], values: Mapping[str, object]) -> None:
+    """Whether each number lies within its widget: ComfyUI checks what is set in a widget, not what comes over a link.
+
+    values: the node's inputs by name; those that are no numbers by its schema are passed over. Raises ValueError naming node, input, value
+    and range; NaN lies in none.
+    """
+    schema = node.define_schema()
+    for widget in schema.inputs:
+        if not isinstance(widget, (io.Int.Input, io.Float.Input)) or widget.id not in values:
+            continue
+        value, whole = values[widget.id], isinstance(widget, io.Int.Input)
+        known = isinstance(value, numbers.Integral if whole else numbers.Real)
+        if not known or not (widget.min is None or widget.min <= value) or not (widget.max is None or value <= widget.max):
+            raise ValueError(
+                f"{schema.node_id}: {widget.id} is {value}; it is a {'whole ' if whole else ''}number from {widget.min} to {widget.max}. "
+                "Change what is linked to it."
+            )
 
 
 def pixels(image: Tensor, node: str, socket: str) -> Tensor:
@@ -200,12 +221,54 @@ def text_width(model: comfy.model_patcher.ModelPatcher) -> int | None:
     return unet_config.get("context_dim", unet_config.get("context_in_dim"))
 
 
-def text(node: str, model: str, conditionings: Mapping[str, list], width: int | None, complaint: str = FOREIGN_TEXT) -> None:
-    """Whether each socket's CONDITIONING has embeddings of the width that `model` (its name in errors) reads; None: any width.
+def text(
+    node: str, model: str, conditionings: Mapping[str, list], width: int | None, complaint: str = FOREIGN_TEXT, owner: str = ""
+) -> None:
+    """Whether each socket's CONDITIONING holds text, and embeddings of the width that `model` (its name in errors) reads; None: any width.
 
-    Raises ValueError with `complaint`, in which {node}, {model}, {socket}, {found} and {width} are filled in.
+    Raises ValueError with `complaint`, in which {node}, {model}, {socket}, {found} and {width} are filled in; and, with `owner` before the
+    socket's name, where a CONDITIONING is empty, has no tokens, or is NaN or infinite.
     """
     for socket, conditioning in conditionings.items():
-        found = {embeddings.shape[-1] for embeddings, *_ in conditioning if isinstance(embeddings, Tensor)} - {width}
+        entries = [embeddings for embeddings, *_ in conditioning if isinstance(embeddings, Tensor)]
+        found = {embeddings.shape[-1] for embeddings in entries} - {width}
         if width is not None and found:
             raise ValueError(complaint.format(node=node, model=model, socket=socket, found=min(found), width=width))
+        if not conditioning or any(embeddings.numel() == 0 for embeddings in entries):
+            raise ValueError(f"{node}: {owner}{socket} conditioning is empty. Encode a prompt with CLIPTextEncode; its text may be empty.")
+        if not all(finite(embeddings) for embeddings in entries):
+            raise ValueError(
+                f"{node}: {owner}{socket} conditioning is NaN or infinite: its text encoder overflowed, or its file is damaged. "
+                "Encode the prompt with another CLIP, or load that one in float32."
+            )
+
+
+def regions(node: str, owner: str, conditionings: Mapping[str, list], height: int, width: int) -> None:
+    """Whether areas and masks of a CONDITIONING can be used on latents of height x width, as its model sees them.
+
+    Raises ValueError naming `owner` and socket for an area that begins outside, a mask that is empty, and strengths or masks that are NaN.
+    """
+    for socket, conditioning in conditionings.items():
+        for _, options in conditioning:
+            mask, area = options.get("mask"), options.get("area")
+            if mask is not None and (mask.numel() == 0 or not finite(mask)):
+                raise ValueError(f"{node}: the mask of {owner}{socket} conditioning is empty or NaN. Draw the mask anew.")
+            strengths = [options.get("strength", 1.0), options.get("mask_strength", 1.0)]
+            if not all(math.isfinite(strength) for strength in strengths):
+                raise ValueError(
+                    f"{node}: the strength of {owner}{socket} conditioning is {strengths[0]:g} (of its mask, {strengths[1]:g})."
+                )
+            if area is None:
+                continue
+            share = area[0] == "percentage"
+            y, x = (round(at * size) if share else at for at, size in zip(area[-2:], (height, width), strict=True))
+            if not (0 <= y < height and 0 <= x < width):
+                raise ValueError(
+                    f"{node}: an area of {owner}{socket} conditioning begins at x {x}, y {y}, outside of {width} x {height} latents as "
+                    "that model sees them. Move the area (ConditioningSetArea counts pixels, 8 to a latent), or use a larger canvas."
+                )
+
+
+def finite(values: Tensor) -> bool:
+    """Whether none of the values is NaN or infinite; one number is read from their device."""
+    return bool(values.isfinite().all())

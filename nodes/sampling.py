@@ -12,6 +12,7 @@ import latent_preview
 import torch
 from comfy_api.latest import io
 
+from ..bridge import inputs
 from ..bridge.guider import PIXELS_PER_LATENT, JointGuider, ModelExpert
 from ..itsound_core.spectrogram import AUFFUSION
 from ..itsound_core.views import IDENTITY, VIEWS
@@ -32,8 +33,8 @@ def _cfg_input(name: str, prompt: str) -> io.Float.Input:
 
 def _t_input(name: str, default: float, model: str) -> io.Float.Input:
     tooltip = (
-        f"Share of the process in which the {model} takes part, counted from its end: at 0.9 it does not run in the first tenth, at 1 it "
-        "always runs, at 0 never."
+        f"Share of the 1000 noise levels at which the {model} takes part, the lowest first: at 0.9 it does not run at the highest tenth, "
+        "whatever the scheduler; at 1 it always runs, at 0 never."
     )
     return io.Float.Input(name, default=default, min=0.0, max=1.0, step=0.01, round=0.001, tooltip=tooltip)
 
@@ -127,6 +128,7 @@ class EmptySpectrogramLatent(io.ComfyNode):
 
     @classmethod
     def execute(cls, seconds: float, batch_size: int, view: str = "none") -> io.NodeOutput:
+        inputs.in_range(cls, {"seconds": seconds, "batch_size": batch_size})
         columns = latent_columns(seconds, even=2 if VIEWS[view] is IDENTITY else 4)  # a square is half as wide, and even too
         shape = (batch_size, LATENT_CHANNELS, AUFFUSION.n_mels // PIXELS_PER_LATENT, columns)
         samples = VIEWS[view].inverse_view(torch.zeros(shape, device=comfy.model_management.intermediate_device()))
@@ -149,6 +151,7 @@ class MultimodalGuider(io.ComfyNode):
 
     @classmethod
     def execute(cls, **guider_inputs) -> io.NodeOutput:
+        inputs.in_range(cls, guider_inputs)
         return io.NodeOutput(_joint_guider("MultimodalGuider", **guider_inputs))
 
 
@@ -186,6 +189,7 @@ class AddExpert(io.ComfyNode):
     def execute(cls, guider, model, positive, negative, cfg: float, t: float, weight: float, view: str = "none") -> io.NodeOutput:
         if not isinstance(guider, JointGuider):
             raise ValueError(f"AddExpert: guider is a {type(guider).__name__}. Connect a MultimodalGuider or another AddExpert.")
+        inputs.in_range(cls, {"cfg": cfg, "t": t, "weight": weight})
         name = f"added (number {len(guider.experts) + 1})"
         added = ModelExpert("AddExpert", name, model, positive, negative, cfg, t, weight, VIEWS[view])
         return io.NodeOutput(JointGuider([*guider.experts, added]))
@@ -240,6 +244,13 @@ class MultimodalKSampler(io.ComfyNode):
     def execute(
         cls, latent_image: dict, seed: int, steps: int, sampler_name: str, scheduler: str, denoise: float, **guider_inputs
     ) -> io.NodeOutput:
+        inputs.in_range(cls, {**guider_inputs, "seed": seed, "steps": steps, "denoise": denoise})
+        numbers = latent_image.get("batch_index")
+        if numbers is not None and len(numbers) != len(latent_image["samples"]):
+            raise ValueError(
+                f"MultimodalKSampler: latent_image is a batch of {len(latent_image['samples'])}, but batch_index names {len(numbers)}. "
+                "Choose from the batch with LatentFromBatch, which keeps both the same."
+            )
         guider = _joint_guider("MultimodalKSampler", **guider_inputs)
         model = guider.model_patcher
         samples = comfy.sample.fix_empty_latent_channels(model, latent_image["samples"], latent_image.get("downscale_ratio_spacial"))

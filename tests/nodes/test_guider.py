@@ -16,11 +16,14 @@ import comfy.latent_formats  # noqa: E402
 import comfy.model_management  # noqa: E402
 import comfy.model_patcher  # noqa: E402
 import comfy.model_sampling  # noqa: E402
+import comfy.nested_tensor  # noqa: E402
 import comfy.samplers  # noqa: E402
 import comfy.sd  # noqa: E402
 import comfy.supported_models  # noqa: E402
+import comfy_extras.nodes_context_windows as context_windows  # noqa: E402
 import comfy_extras.nodes_custom_sampler as custom_sampler  # noqa: E402
 import comfy_extras.nodes_easycache as easycache  # noqa: E402
+import comfy_extras.nodes_model_advanced as model_advanced  # noqa: E402
 from comfy.patcher_extension import CallbacksMP, WrappersMP  # noqa: E402
 from tiny_models import conditioning, diffusers_unet, embeddings, native_model, random_model  # noqa: E402
 
@@ -181,6 +184,39 @@ def test_the_image_unet_is_not_evaluated_before_its_start(joint, image_model, au
     run(guider, sigmas=sigmas)
     assert audio_calls == pytest.approx(sigmas[:20].tolist())
     assert image_calls == pytest.approx(sigmas[2:20].tolist())  # timesteps 951 and 901 are the first tenth
+
+
+@pytest.mark.parametrize(("scheduler", "steps"), [("ddim_uniform", 32), ("simple", 32), ("sgm_uniform", 25), ("beta", 50), ("karras", 20)])
+@pytest.mark.parametrize("t", [0.9, 0.57])
+def test_an_expert_votes_at_timesteps_up_to_its_own(joint, image_model, scheduler, steps, t):
+    calls = []
+    sigmas = sigmas_of(image_model, steps, scheduler)
+    run(joint(count_calls(image_model, calls), image_t=t), sigmas=sigmas)
+    trained = torch.tensor([STABLE_DIFFUSION.sigma(timestep) for timestep in range(1000)], dtype=torch.float64)
+    levels = torch.searchsorted(trained.log(), sigmas[:-1].double().log() - 1e-6)  # the first timestep with as much noise
+    assert len(calls) == int((levels <= 1000 * t).sum())
+
+
+def test_32_uniform_steps_ask_the_image_model_30_times_as_the_core_loop_does(joint, image_model):
+    calls, asked = [], []
+    run(joint(count_calls(image_model, calls), image_t=0.9), sigmas=sigmas_of(image_model, 32))
+    experts = [Expert(lambda x, t: (asked.append(int(t)), x)[1], start=900), Expert(lambda x, t: x, start=1000)]
+    ddim(partial(compose, experts), noise(), 32)
+    assert len(calls) == len(asked) == 30 and asked[0] == 900
+
+
+@pytest.mark.parametrize("t", [0.57, 0.9])
+def test_models_that_number_their_timesteps_otherwise_start_at_the_same_noise(guider_module, image_model, t):
+    """A flow-matching model's timestep is its sigma x 1000; a distilled one has 50 of the 1000 that it was made from."""
+
+    def start(model):
+        return guider_module.ModelExpert("test", "image", model, [], [], 1.0, t, 1.0).start
+
+    assert start(image_model) == pytest.approx(STABLE_DIFFUSION.sigma(round(1000 * t)), rel=1e-4)
+    flow = with_sampling(image_model, comfy.model_sampling.CONST, comfy.model_sampling.ModelSamplingDiscreteFlow)
+    assert start(flow) == pytest.approx(t, rel=1e-4)
+    distilled = with_sampling(image_model, comfy.model_sampling.EPS, model_advanced.ModelSamplingDiscreteDistilled)
+    assert start(distilled) == pytest.approx(STABLE_DIFFUSION.sigma(round(1000 * t)), rel=0.01)
 
 
 @pytest.mark.parametrize("weight", [0.0, 1.0])
@@ -529,6 +565,40 @@ def test_a_wide_canvas_under_the_square_view_is_refused(joint):
         run(joint(audio_view=HALVES_END_TO_END), torch.randn(1, 4, 32, 128))
 
 
+# Context windows
+
+
+def windowed(model, length=8):
+    """The model as ContextWindowsManual makes it: windows of so many latents along the width."""
+    settings = dict(context_length=length, context_overlap=4, context_schedule="standard_static", context_stride=1, closed_loop=False)
+    return context_windows.ContextWindowsManualNode.execute(model, **settings, fuse_method="pyramid", dim=3, freenoise=False)[0]
+
+
+@pytest.mark.parametrize("sides", [("image",), ("audio",), ("image", "audio")])
+@pytest.mark.parametrize("sampler", ["ddim", "euler_cfg_pp"])
+def test_with_context_windows_each_item_of_a_batch_is_as_if_alone(joint, image_model, audio_model, sides, sampler):
+    models = {side: windowed(model) for side, model in (("image", image_model), ("audio", audio_model)) if side in sides}
+    batch = noise(batch=3)
+    together = run(joint(**models, image_t=0.9), batch, sampler)
+    for item in range(3):
+        assert relative(together[item : item + 1], run(joint(**models, image_t=0.9), batch[item : item + 1], sampler)) < 1e-4
+
+
+def test_with_context_windows_each_item_of_a_batch_has_its_own_prompt(joint, audio_model):
+    prompts, batch, audio = torch.cat([embeddings(21), embeddings(22)]), noise(batch=3), windowed(audio_model)
+    together = run(joint(audio=audio, weight=1.0, audio_positive=[[prompts, {}]]), batch)
+    for item, prompt in enumerate((21, 22, 21)):
+        alone = run(joint(audio=audio, weight=1.0, audio_positive=conditioning(prompt)), batch[item : item + 1])
+        assert relative(together[item : item + 1], alone) < 1e-4
+
+
+def test_a_canvas_within_one_context_window_is_sampled_as_one_batch(joint, audio_model):
+    calls = []
+    audio = count_calls(windowed(audio_model, length=32), calls)
+    assert torch.equal(run(joint(audio=audio), noise(batch=3)), run(joint(), noise(batch=3)))
+    assert len(calls) == 4
+
+
 # Clones of one model
 
 
@@ -684,11 +754,93 @@ def test_latents_of_another_model_are_refused(joint, shape):
         run(joint(), torch.randn(shape))
 
 
-@pytest.mark.parametrize("shape", [(1, 4, 31, 16), (1, 4, 8, 17)])
-def test_odd_sizes_are_refused(joint, shape):
-    with pytest.raises(ValueError, match="height and width must be even.*multiples of 16"):
-        run(joint(), torch.randn(shape))
+@pytest.mark.parametrize("width", [16, 15])
+def test_a_height_that_a_view_cannot_halve_is_refused(joint, width):
+    with pytest.raises(ValueError, match=f"MultimodalGuider: the latents are 1x4x63x{width}; height .* must be even.*multiples of 16"):
+        run(joint(audio_view=HALVES_END_TO_END), torch.randn(1, 4, 63, width))
+
+
+@pytest.mark.parametrize("shape", [(1, 4, 31, 16), (1, 4, 8, 17), (2, 4, 7, 9)])
+def test_odd_sizes_are_sampled_as_comfyui_does(joint, image_model, shape):
+    start = torch.randn(shape)
+    alone = run(single(image_model, conditioning(IMAGE_PROMPT), conditioning(IMAGE_NULL)), start)
+    assert torch.equal(run(joint(weight=0.0), start), alone)
+    assert run(joint(), start).shape == shape
+
+
+def test_a_square_of_odd_width_is_sampled_through_its_view(joint, audio_model):
+    start = torch.randn(1, 4, 64, 9)
+    alone = run(single(audio_model, conditioning(AUDIO_PROMPT), conditioning(AUDIO_NULL)), HALVES_END_TO_END.view(start))
+    assert torch.equal(HALVES_END_TO_END.view(run(joint(weight=1.0, audio_view=HALVES_END_TO_END), start)), alone)
 
 
 def test_a_canvas_of_another_height_is_accepted(joint):
     assert run(joint(), torch.randn(1, 4, 12, 12)).shape == (1, 4, 12, 12)
+
+
+# Values that no widget lets through, and that come over links
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("broken", ["latents", "noise", "noise mask", "sigmas"])
+def test_what_a_run_starts_from_must_be_finite(joint, image_model, broken, value):
+    calls = []
+    values = {"latents": torch.zeros(SHAPE), "noise": noise(), "noise mask": torch.ones(1, 8, 16), "sigmas": sigmas_of(image_model)}
+    values[broken].view(-1)[1] = value
+    with pytest.raises(ValueError, match=f"MultimodalGuider: the {broken} hold NaN or infinite .*float32"):
+        guider = joint(count_calls(image_model, calls))
+        run(guider, values["noise"], latents=values["latents"], denoise_mask=values["noise mask"], sigmas=values["sigmas"])
+    assert calls == []
+
+
+@pytest.mark.parametrize(
+    ("positive", "message"),
+    [
+        ([], "conditioning is empty. Encode a prompt"),
+        ([[torch.zeros(1, 0, 32), {}]], "conditioning is empty. Encode a prompt"),
+        ([[torch.full((1, 7, 32), float("nan")), {}]], "conditioning is NaN or infinite.*another CLIP"),
+    ],
+    ids=["no entry", "no tokens", "NaN"],
+)
+def test_text_that_is_none_is_refused(joint, positive, message):
+    with pytest.raises(ValueError, match=f"MultimodalGuider: the audio model's positive {message}"):
+        joint(audio_positive=positive)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (dict(area=(8, 8, 0, 16)), r"an area of the audio model's positive .* begins at x 16, y 0, outside of 16 x 32 latents"),
+        (dict(area=("percentage", 0.5, 0.5, 1.0, 0.0)), "begins at x 0, y 32, outside"),
+        (dict(mask=torch.zeros(0, 8, 16)), "the mask of the audio model's positive conditioning is empty"),
+        (dict(mask=torch.full((1, 8, 16), float("nan"))), "the mask of .* is empty or NaN"),
+        (dict(area=(8, 8, 0, 0), strength=float("nan")), "the strength of the audio model's positive conditioning is nan"),
+    ],
+    ids=["area outside", "area outside, in percent", "empty mask", "NaN in the mask", "NaN strength"],
+)
+def test_regions_that_cannot_be_used_are_refused_by_their_own_models_canvas(joint, options, message):
+    guider = joint(audio_view=HALVES_END_TO_END, audio_positive=[*conditioning(21), *conditioning(AUDIO_PROMPT, **options)])
+    with pytest.raises(ValueError, match=f"MultimodalGuider: .*{message}"):
+        run(guider, two_row_noise())
+
+
+@pytest.mark.parametrize("shape", [(1, 4, 32, 0), (0, 4, 32, 8)])
+def test_latents_without_a_value_are_refused(joint, shape):
+    with pytest.raises(ValueError, match=f"MultimodalGuider: the latents are {'x'.join(map(str, shape))}; .* EmptySpectrogramLatent"):
+        run(joint(), torch.zeros(shape))
+
+
+def test_nested_latents_are_refused(joint):
+    nested = comfy.nested_tensor.NestedTensor([torch.zeros(1, 16, 1, 8, 8), torch.zeros(1, 8, 16)])
+    with pytest.raises(ValueError, match="MultimodalGuider: the latents are nested .* EmptySpectrogramLatent"):
+        joint().sample(nested, nested, comfy.samplers.sampler_object("ddim"), torch.tensor([1.0, 0.0]), seed=0)
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "euler_ancestral", "dpmpp_2m_sde"])
+def test_the_largest_seed_is_sampled(joint, sampler):
+    guider, start = joint(), noise()
+    with torch.inference_mode():
+        sampled = guider.sample(
+            start, torch.zeros(SHAPE), comfy.samplers.sampler_object(sampler), sigmas_of(guider.model_patcher), seed=2**64 - 1
+        )
+    assert sampled.isfinite().all()

@@ -243,3 +243,34 @@ def test_add_expert_refuses_other_guiders(nodes, guider_inputs):
     other = comfy.samplers.CFGGuider(guider_inputs["image_model"])
     with pytest.raises(ValueError, match="AddExpert: guider is a CFGGuider. Connect a MultimodalGuider"):
         nodes.AddExpert.execute(other, guider_inputs["audio_model"], [], [], 5.0, 1.0, 1.0)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -0.5, 1001.0, "7"])
+@pytest.mark.parametrize("name", ["image_cfg", "t_image", "audio_weight", "steps", "denoise", "seed"])
+def test_a_number_outside_its_widget_is_refused_where_a_link_brings_it(ksample, monkeypatch, name, value):
+    monkeypatch.setattr(comfy.samplers.CFGGuider, "sample", lambda *_, **__: pytest.fail("it was sampled"))
+    with pytest.raises(ValueError, match=f"MultimodalKSampler: {name} is {value}; it is a (whole )?number from 0|1 to .*linked to it"):
+        ksample(**{name: value})
+
+
+@pytest.mark.parametrize(("seconds", "batch_size"), [(float("nan"), 1), (0.0, 1), (10.24, 0), (10.24, -1), (1e9, 1)])
+def test_a_canvas_of_no_size_is_refused(nodes, seconds, batch_size):
+    with pytest.raises(ValueError, match="EmptySpectrogramLatent: (seconds|batch_size) is .* number from .*linked to it"):
+        nodes.EmptySpectrogramLatent.execute(seconds, batch_size)
+
+
+@pytest.mark.parametrize("name", ["cfg", "t", "weight"])
+def test_add_expert_refuses_numbers_outside_their_widgets(nodes, guider_inputs, name):
+    guider = nodes.MultimodalGuider.execute(**guider_inputs)[0]
+    numbers = dict(cfg=5.0, t=1.0, weight=1.0) | {name: float("nan")}
+    with pytest.raises(ValueError, match=f"AddExpert: {name} is nan"):
+        nodes.AddExpert.execute(guider, guider_inputs["audio_model"], conditioning(15), conditioning(16), **numbers)
+
+
+def test_a_batch_with_another_number_of_indices_is_refused(ksample):
+    with pytest.raises(ValueError, match="MultimodalKSampler: latent_image is a batch of 2, but batch_index names 3.*LatentFromBatch"):
+        ksample(empty(2, 4, 8, 16, batch_index=[0, 1, 2]))
+
+
+def test_the_largest_seed_of_the_widget_is_sampled(ksample):
+    assert ksample(seed=0xFFFFFFFFFFFFFFFF)["samples"].isfinite().all()
