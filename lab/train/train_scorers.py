@@ -42,9 +42,9 @@ from itsound_core.griffin_lim import griffin_lim
 from itsound_core.resampling import resample
 from itsound_core.spectrogram import AUFFUSION, normalize_peak, picture_to_mel
 
+from .muon import Muon
 from .prompts import SUBJECTS, draw_prompt, words
 from .train_text import byte_pair_merges, write_tokenizer
-from .train_vae import Muon
 from .train_vocoder import REPOSITORY
 
 FOLDERS = {"image": REPOSITORY / "models" / "embedded-clip", "audio": REPOSITORY / "models" / "embedded-clap"}

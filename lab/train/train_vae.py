@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from itsound_core.embedded import VAE_FOLDER
 
 from .latent_code import CHANNELS, LatentCode
+from .muon import Muon
 
 SCALING = 0.18215  # SD 1.5's: scaled latent = SCALING x the VAE's own
 GROUPS = 32
@@ -129,39 +130,6 @@ def decode(vae: AutoencoderKL, scaled: Tensor) -> Tensor:
     return vae.decode(scaled / SCALING).sample[:, :1] / 2 + 0.5
 
 
-class Muon(torch.optim.Optimizer):
-    """Momentum orthogonalised by a Newton-Schulz iteration (Jordan et al. 2024), for convolutions as (out, in x kh x kw) matrices.
-
-    The step has the root mean square of AdamW's at the same learning rate (Liu et al. 2025, arXiv 2502.16982). In float32, because
-    torch's own works in bfloat16, which most CPUs emulate. Here it takes half of AdamW's steps to the same loss.
-    """
-
-    def __init__(self, parameters, lr: float, momentum: float = 0.95):
-        super().__init__(parameters, {"lr": lr, "momentum": momentum})
-
-    @torch.no_grad()
-    def step(self) -> None:
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is None:
-                    continue
-                average = self.state[parameter].setdefault("average", torch.zeros_like(parameter))
-                average.lerp_(parameter.grad, 1 - group["momentum"])
-                update = orthogonalised(parameter.grad.lerp(average, group["momentum"]).flatten(1))
-                parameter.sub_(update.view_as(parameter), alpha=group["lr"] * 0.2 * math.sqrt(max(update.shape)))
-
-
-def orthogonalised(matrix: Tensor, steps: int = 5) -> Tensor:
-    """Nearest semi-orthogonal matrix, roughly: singular values between 0.7 and 1.2."""
-    tall = matrix.shape[0] > matrix.shape[1]
-    x = matrix.T if tall else matrix
-    x = x / (x.norm() + 1e-7)
-    for _ in range(steps):
-        gram = x @ x.T
-        x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
-    return x.T if tall else x
-
-
 class Crops:
     """Random square crops of the training pictures and spectrograms."""
 
@@ -204,6 +172,7 @@ def train(data: Path, minutes: float, resume: bool, seed: int) -> None:
     matrices = [weight for weight in vae.decoder.parameters() if weight.ndim > 1 and weight is not vae.decoder.conv_out.weight]
     others = [parameter for parameter in trained if all(parameter is not weight for weight in matrices)]
     optimizers = [Muon(matrices, LEARNING_RATE), torch.optim.AdamW(others, LEARNING_RATE, betas=(0.9, 0.99), weight_decay=0)]
+    modules: dict[str, nn.Module] = {"vae": vae, "averaged": averaged, "heads": heads}
     step, spent = 0, 0.0
 
     folder = data / "vae"
@@ -211,7 +180,7 @@ def train(data: Path, minutes: float, resume: bool, seed: int) -> None:
     checkpoint = folder / "checkpoint.pt"
     if resume:
         state = torch.load(checkpoint, weights_only=True)
-        for module, name in [(vae, "vae"), (averaged, "averaged"), (heads, "heads")]:
+        for name, module in modules.items():
             module.load_state_dict(state[name])
         for optimizer, saved_state in zip(optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved_state)
@@ -251,12 +220,12 @@ def train(data: Path, minutes: float, resume: bool, seed: int) -> None:
                 recent.clear()
             if time.monotonic() - saved > 300:
                 saved = time.monotonic()
-                save(checkpoint, vae, averaged, heads, optimizers, step, saved - began)
-    save(checkpoint, vae, averaged, heads, optimizers, step, 60 * minutes)
+                save(checkpoint, modules, optimizers, step, saved - began)
+    save(checkpoint, modules, optimizers, step, 60 * minutes)
 
 
-def save(checkpoint: Path, vae: nn.Module, averaged: nn.Module, heads: nn.Module, optimizers: list, step: int, spent: float) -> None:
-    state = {name: module.state_dict() for name, module in [("vae", vae), ("averaged", averaged), ("heads", heads)]}
+def save(checkpoint: Path, modules: dict[str, nn.Module], optimizers: list, step: int, spent: float) -> None:
+    state = {name: module.state_dict() for name, module in modules.items()}
     state |= {"optimizers": [optimizer.state_dict() for optimizer in optimizers], "step": step, "spent": spent}
     partial = checkpoint.with_suffix(".partial")
     torch.save(state, partial)

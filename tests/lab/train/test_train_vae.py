@@ -35,13 +35,3 @@ def test_what_is_exported_decodes_to_gray(tmp_path):
     with torch.no_grad():
         shown = exported.decode(latent).sample
         torch.testing.assert_close(shown, vae.eval().decode(latent).sample[:, :1].expand_as(shown))
-
-
-def test_an_orthogonalised_matrix_keeps_its_directions_and_loses_their_strengths():
-    matrix = torch.randn(6, 40, generator=torch.Generator().manual_seed(0)) * torch.logspace(0, 1, 6)[:, None]
-    for given in (matrix, matrix.T):
-        result = train_vae.orthogonalised(given)
-        assert result.shape == given.shape
-        strengths = torch.linalg.svdvals(result)
-        assert strengths.min() > 0.5 and strengths.max() < 1.3
-        assert torch.sum(result * given) > 0
