@@ -1,10 +1,10 @@
-"""The texts of the nodes for translators, and what each translation still lacks.
+"""What each translation still lacks of the nodes' texts.
 
-    COMFYUI_PATH=... python tools/locales.py --write    # write locales/en out of the nodes in that ComfyUI, then check the others
-    python tools/locales.py                             # check only; ends with 1 where a translation lacks something
+    COMFYUI_PATH=... python tools/locales.py    # lists it by key, with the English text; ends with 1 where something is missing
 
-A translation has the keys of English, a text for each, every number and path of the English one, and the terms of tools/glossary.json,
-which are those of ComfyUI's own translation. ComfyUI does not translate a combo's options, so texts name them in English.
+English needs no files: where a language has no text, the front end shows the node's own. A translation has a text for each of a node's,
+every number and path of the English one, and the terms of tools/glossary.json, which are those of ComfyUI's own translation. ComfyUI does
+not translate a combo's options, so texts name them in English.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from tools.comfyui import temporary_server  # noqa: E402
 
 LOCALES = REPO / "locales"
 GLOSSARY = REPO / "tools" / "glossary.json"
-SOURCE = "en"
 
 FACT = re.compile(r"\d+(?:\.\d+)?|'\w+'|\b[\w.]+_\w+|\bmodels/\w+")
 """What a translation must keep as it is: numbers, quoted options, names of files, folders and other nodes' inputs."""
@@ -61,13 +60,6 @@ def _node_definition(info: dict) -> dict:
 
 def load(language: str) -> dict[str, dict]:
     return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted((LOCALES / language).glob("*.json"))}
-
-
-def save(files: dict[str, dict], language: str) -> None:
-    for name, content in files.items():
-        path = LOCALES / language / f"{name}.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def texts(tree: Any, key: str = "") -> dict[str, str]:
@@ -115,18 +107,17 @@ def _input_names(node: dict) -> dict[str, str]:
     return {name: told["name"] for name, told in node.get("inputs", {}).items() if "_" in name and "name" in told}
 
 
-def translations() -> dict[str, list[str]]:
-    """The faults of each translation by its language."""
+def translations(source: dict[str, dict]) -> dict[str, list[str]]:
+    """The faults of each translation of `locale`'s texts, by its language."""
     glossary = json.loads(GLOSSARY.read_text(encoding="utf-8"))
-    languages = sorted(folder.name for folder in LOCALES.iterdir() if folder.name != SOURCE)
-    return {name: complaints(load(SOURCE), load(name), glossary[name]["terms"], glossary[name]["same"]) for name in languages}
+    languages = sorted(folder.name for folder in LOCALES.iterdir())
+    return {name: complaints(source, load(name), glossary[name]["terms"], glossary[name]["same"]) for name in languages}
 
 
 def main() -> None:
-    if sys.argv[1:] == ["--write"]:
-        with temporary_server() as server:
-            save(locale(server.get("/object_info")), SOURCE)
-    faults = [f"{language}: {fault}" for language, told in translations().items() for fault in told]
+    with temporary_server() as server:
+        source = locale(server.get("/object_info"))
+    faults = [f"{language}: {fault}" for language, told in translations(source).items() for fault in told]
     sys.exit("\n".join(faults) if faults else 0)
 
 

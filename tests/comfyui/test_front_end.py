@@ -13,6 +13,7 @@ from PIL import Image
 from launch import workflow
 from launch.environment import REPO
 from launch.server import Server
+from tools.locales import of_pack
 
 TEMPLATES = sorted((REPO / "workflows").glob("*.json"))
 
@@ -47,6 +48,20 @@ def test_template_opens_and_makes_the_prompt_that_quickstart_sends(
     for node_id, node in ours.items():
         inputs = {name: value for name, value in theirs[node_id]["inputs"].items() if name in known_inputs(object_info[node["class_type"]])}
         assert inputs == node["inputs"], node["class_type"]
+
+
+SHOWN = """ids => ids.map(id => {
+  const node = window.LiteGraph.createNode(id);
+  return [id, [node.title, node.constructor.nodeData.description, node.inputs.map(input => input.localized_name)]];
+})"""
+
+
+def test_without_english_files_nodes_show_the_texts_of_their_schemas(page: Any, object_info: dict[str, Any]) -> None:
+    ours = of_pack(object_info)
+    for node_id, (title, description, inputs) in page.evaluate(SHOWN, list(ours)):
+        info = ours[node_id]
+        assert (title, description) == (info["display_name"], info["description"])
+        assert set(inputs) <= known_inputs(info), node_id
 
 
 SAVERS = {"SaveImage": "blueprint/picture", "SaveAudio": "blueprint/sound", "SaveVideo": "blueprint/video"}

@@ -1,4 +1,4 @@
-"""Every node explains itself: description, tooltips, a help page that covers each input, and texts for translators."""
+"""Every node explains itself: description, tooltips, and a help page that covers each input."""
 
 import asyncio
 import re
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tools import help_pages, locales
+from tools import help_pages
 
 REPO = Path(__file__).resolve().parent.parent.parent
 DOCS = REPO / "web" / "docs"
@@ -83,8 +83,3 @@ def test_the_pictures_of_the_help_pages_are_small_and_none_is_left_of_a_node_tha
 
 def test_no_help_page_is_left_of_a_node_that_is_gone(object_info):
     assert {page.stem for page in DOCS.glob("*.md")} == set(object_info)
-
-
-def test_translators_start_from_the_texts_of_the_nodes(object_info):
-    """If this fails, run `python tools/locales.py --write`, and write what it names into the other languages."""
-    assert locales.load(locales.SOURCE)["nodeDefs"] == locales.node_definitions(object_info)

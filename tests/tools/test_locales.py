@@ -1,4 +1,4 @@
-"""Translations: complete, and the check that says so notices what it should."""
+"""The check of translations notices what it should; tests/comfyui holds the real ones to it."""
 
 import copy
 
@@ -50,11 +50,6 @@ def complaints(change: dict[str, str | None]) -> list[str]:
         else:
             tree[name] = text
     return locales.complaints(SOURCE, translation, TERMS, same=["cfg"])
-
-
-def test_every_translation_is_complete_and_keeps_numbers_names_and_terms():
-    """If this fails, `python tools/locales.py` lists the same lines: write what is missing into locales/<language>/."""
-    assert locales.translations() == {"zh": []}
 
 
 def test_a_whole_translation_is_not_complained_of():
