@@ -1,10 +1,11 @@
-"""Make the pictures by which the pack introduces itself: docs/gallery.jpg, docs/banner.jpg and docs/icon.png.
+"""Make what the pack introduces itself by: docs/first.webp, first.mp4, gallery.jpg, banner.jpg and icon.png.
 
     COMFYUI_PATH=... python tools/gallery.py    # samples into output/gallery, then draws
     python tools/gallery.py --draw              # draws from there again
 
 The gallery is the first template as it ships, on the embedded models, with the first eight pairs of the presets' fixed lists of prompts and
-the seeds 1, 2, ... in turn: none is picked. Banner and icon are made of its first two. Some five minutes on two CPU cores.
+the seeds 1, 2, ... in turn: none is picked. first.mp4 is the first pair's video as the template saves it; first.webp is the same, to watch
+where a page plays no video. Banner and icon are made of the first two. Some five minutes on two CPU cores.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import shutil
 import sys
 from pathlib import Path
 
+import av
 import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
@@ -38,10 +40,12 @@ ICON = 256
 """Pixels a side. The registry takes up to 400."""
 ICON_COLORS = 32
 SAMPLES = REPO / "output" / "gallery"
+FPS, EVERY, QUALITY = 25, 2, 60
+"""The video's frames a second, every how many of them the moving picture shows, and the quality of its WebP."""
 
 
-def sample(server: Server, pair: PromptPair, seed: int) -> Path:
-    """The gray picture that the template makes of a pair, saved; only what leads to it is run."""
+def sample(server: Server, pair: PromptPair, seed: int, video: bool) -> list[Path]:
+    """The gray picture that the template makes of a pair, and its video if that is asked for; only what leads to them is run."""
     object_info = server.get("/object_info")
     prompt = workflow.to_prompt(workflow.load(TEMPLATE), object_info)
     workflow.node_of(prompt, "MultimodalKSampler")["seed"] = seed
@@ -49,10 +53,20 @@ def sample(server: Server, pair: PromptPair, seed: int) -> Path:
     for name, text in zip(("image_prompt", "audio_prompt"), pair, strict=True):
         workflow.set_value(prompt, captions, name, text)
     (decoded,) = (node_id for node_id, node in prompt.items() if node["class_type"] == "VAEDecode")
-    prompt = {node_id: node for node_id, node in prompt.items() if not object_info[node["class_type"]]["output_node"]}
+    kept = {"SaveVideo"} if video else set()
+    prompt = {
+        node_id: node
+        for node_id, node in prompt.items()
+        if node["class_type"] in kept or not object_info[node["class_type"]]["output_node"]
+    }
     prompt["saved"] = {"class_type": "SaveImage", "inputs": {"images": [decoded, 0], "filename_prefix": f"seed-{seed}"}}
-    (path,) = server.files_of(prompt)
-    return path
+    return server.files_of(prompt)
+
+
+def moving(video: Path) -> list[Image.Image]:
+    """The frames of a video that its moving picture shows."""
+    with av.open(video) as file:
+        return [frame.to_image() for frame in file.decode(video=0)][::EVERY]
 
 
 def gray(path: Path) -> Tensor:
@@ -91,7 +105,11 @@ def main() -> None:
         SAMPLES.mkdir(parents=True, exist_ok=True)
         with temporary_server() as server:
             for seed, pair in enumerate(PAIRS, start=1):
-                shutil.copy(sample(server, pair, seed), SAMPLES / f"{seed}.png")
+                for path in sample(server, pair, seed, video=seed == 1):
+                    shutil.copy(path, SAMPLES / f"{seed}{path.suffix}")
+    shutil.copy(SAMPLES / "1.mp4", DOCS / "first.mp4")
+    first, *frames = moving(DOCS / "first.mp4")
+    first.save(DOCS / "first.webp", save_all=True, append_images=frames, duration=EVERY * 1000 // FPS, loop=0, quality=QUALITY, method=6)
     pictures = [gray(SAMPLES / f"{seed}.png") for seed in range(1, len(PAIRS) + 1)]
     captions = [f'"{pair.image}" / "{pair.audio}", seed {seed}' for seed, pair in enumerate(PAIRS, start=1)]
     contact_sheet(torch.stack(pictures), captions, columns=COLUMNS, cell_width=CELL_WIDTH).save(DOCS / "gallery.jpg", quality=80)

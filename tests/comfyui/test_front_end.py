@@ -52,7 +52,7 @@ def test_template_opens_and_makes_the_prompt_that_quickstart_sends(
 
 SHOWN = """ids => ids.map(id => {
   const node = window.LiteGraph.createNode(id);
-  return [id, [node.title, node.constructor.nodeData.description, node.inputs.map(input => input.localized_name)]];
+  return [id, [node.title, node.constructor.nodeData.description, node.inputs.map(input => [input.name, input.localized_name])]];
 })"""
 
 
@@ -61,7 +61,7 @@ def test_without_english_files_nodes_show_the_texts_of_their_schemas(page: Any, 
     for node_id, (title, description, inputs) in page.evaluate(SHOWN, list(ours)):
         info = ours[node_id]
         assert (title, description) == (info["display_name"], info["description"])
-        assert set(inputs) <= known_inputs(info), node_id
+        assert all(name == shown for name, shown in inputs), node_id
 
 
 SAVERS = {"SaveImage": "blueprint/picture", "SaveAudio": "blueprint/sound", "SaveVideo": "blueprint/video"}
