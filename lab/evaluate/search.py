@@ -144,9 +144,9 @@ def _scores(pairs: list[list[Record]], foreseen_at: str = "") -> np.ndarray:
 
 
 def _quality(pairs: list[list[Record]], places: np.ndarray | None = None) -> np.ndarray:
-    told = np.array([[[*(100.0 * asked(r) for asked in QUESTIONS.values()), r["clip"], r["clap"]] for r in group] for group in pairs])
-    places = np.full(told.shape[:2], np.nan) if places is None else places
-    return np.concatenate([told, places[..., None]], axis=2)
+    values = np.array([[[*(100.0 * asked(r) for asked in QUESTIONS.values()), r["clip"], r["clap"]] for r in group] for group in pairs])
+    places = np.full(values.shape[:2], np.nan) if places is None else places
+    return np.concatenate([values, places[..., None]], axis=2)
 
 
 def report(found: Sequence[Candidates], keepers: int) -> str:
@@ -173,14 +173,14 @@ def _quality_table(candidates: Candidates, keepers: int) -> list[str]:
             kept = [candidates.kept(pair, keepers, searched) for pair in range(len(candidates.pairs))]
         except (ValueError, KeyError):  # too little for drafts, or for such as were made
             continue
-        told = f"{count} drafts of {searched.draft_steps} steps, {searched.finalists} of them in full"
+        way = f"{count} drafts of {searched.draft_steps} steps, {searched.finalists} of them in full"
         quality = _means(candidates.quality, kept)
-        ways[told] = candidates.price(searched), quality
+        ways[way] = candidates.price(searched), quality
         if int(budget) >= keepers:
             fewer, of_fewer = f"{int(budget)} only, ranked at the end", _blocks(candidates, keepers, int(budget))
             ways[fewer] = float(int(budget)), of_fewer
             apart = {name: _interval((quality - of_fewer)[:, QUALITIES.index(name)], 1) for name in ("clip", "clap", "both", "place")}
-            compared.append(f"- {told}, less {fewer}: {', '.join(f'{name} {value}' for name, value in apart.items())}")
+            compared.append(f"- {way}, less {fewer}: {', '.join(f'{name} {value}' for name, value in apart.items())}")
     for steps, look in candidates.drafts.items():
         best = [order(scores, np.arange(count))[:keepers] for scores in look.scores]
         ways[f"{count} drafts of {steps} steps, kept as they are"] = count * look.price, _means(candidates.draft_quality[steps], best)
@@ -209,9 +209,9 @@ def curve(found: Sequence[Candidates]) -> str:
     series: dict[str, list[Point]] = defaultdict(list)
     for candidates in found:
         for look in candidates.looks:
-            told = candidates.correlation(look)
+            correlation = candidates.correlation(look)
             for name in ("picture score", "sound score"):
-                known = told[name][~np.isnan(told[name])]
+                known = correlation[name][~np.isnan(correlation[name])]
                 interval = bootstrap(_over_pairs, known) if len(known) > 1 else (known.mean(), known.mean())
                 price = 100 * look.price
                 series[f"{look.kind}, {name}"].append(Point(price, known.mean(), (price, price), interval))

@@ -136,9 +136,9 @@ def agreement(groups: Groups) -> list[str]:
 
 def area_under_curve(pairs: np.ndarray) -> np.ndarray:
     """(N,) areas under the receiver operating characteristic, of (N, samples, [score, 0 or 1]); 0.5 where all are alike."""
-    places, right = rankdata(pairs[..., 0], axis=-1), pairs[..., 1]
+    ranks, right = rankdata(pairs[..., 0], axis=-1), pairs[..., 1]
     count, others = right.sum(axis=-1), (1 - right).sum(axis=-1)
-    above = (places * right).sum(axis=-1) - count * (count + 1) / 2
+    above = (ranks * right).sum(axis=-1) - count * (count + 1) / 2
     return np.where(count * others > 0, above / np.maximum(count * others, 1), 0.5)
 
 

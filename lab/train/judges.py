@@ -169,8 +169,8 @@ class Clips:
     def draw(self, batch: int, columns: int, rng: Random) -> tuple[Tensor, Tensor]:
         chosen, full = rng.integers(len(self.labels), batch), self.pictures.shape[-1]
         stretched = int(columns * float(rng.uniform(1, 0.8, 1.25)))  # the whole batch at one tempo
-        places = (rng.integers(full, batch, 1) + torch.arange(stretched)) % full
-        windows = self.pictures[chosen].float().gather(2, places[:, None].expand(-1, self.pictures.shape[1], -1)) / 255
+        positions = (rng.integers(full, batch, 1) + torch.arange(stretched)) % full
+        windows = self.pictures[chosen].float().gather(2, positions[:, None].expand(-1, self.pictures.shape[1], -1)) / 255
         return F.interpolate(windows[:, None], (windows.shape[1], columns), mode="bilinear"), self.labels[chosen]
 
 
@@ -181,8 +181,8 @@ def distorted(canvas: Tensor, rng: Random) -> Tensor:
     """
     batch, _, rows, columns = canvas.shape
     shift = rng.integers(7, batch) - 3
-    places = (torch.arange(rows) + shift[:, None]).clamp(0, rows - 1)
-    canvas = canvas.gather(2, places[:, None, :, None].expand(-1, 1, -1, columns))
+    positions = (torch.arange(rows) + shift[:, None]).clamp(0, rows - 1)
+    canvas = canvas.gather(2, positions[:, None, :, None].expand(-1, 1, -1, columns))
     sounding = (canvas > 0.02).float()
     colour = rng.uniform(batch, -0.12, 0.12) * torch.linspace(-1, 1, rows).view(-1, 1) + 0.04 * rng.smooth(batch, 1, rows, 1, cell=12)
     canvas = canvas + sounding * (colour + rng.uniform(batch, -0.14, 0.06))
