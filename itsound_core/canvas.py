@@ -1,4 +1,4 @@
-"""What score distillation paints on: a picture as a network of its coordinates (paper A.1), or latents themselves."""
+"""What score distillation optimises: a picture as a network of its coordinates (paper A.1), or latents themselves."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class FourierCanvas(nn.Module):
     ) -> None:
         super().__init__()
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed every GPU's generator too
             directions = scale * torch.randn(frequencies, 2)
             widths = [2 * frequencies, *[hidden] * layers]
             blocks: list[nn.Module] = []
@@ -46,8 +46,8 @@ class FourierCanvas(nn.Module):
         return self.mlp(self.features)
 
 
-class LatentCanvas(nn.Module):
-    """Latents (1, channels, H, W) in a model's own scale, each a parameter, for critics that see latents.
+class LatentParameters(nn.Module):
+    """Latents (1, channels, H, W) in a model's own scale, each a parameter, for models that work on latents.
 
     Beyond the paper: a step needs neither the network nor the VAE's encoder, forward and back, which are most of its cost on a CPU. They
     start as Gaussian noise of standard deviation `std`, drawn from `seed`, the same on every device.

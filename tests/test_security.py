@@ -22,7 +22,7 @@ ALL_CODE = sorted([*PACK_CODE, *FETCHING, REPO / "quickstart.py", *code_of("laun
 CODE_FROM_TEXT = {"eval", "exec", "compile", "__import__", "pickle.load", "pickle.loads", "marshal.loads", "os.system"}
 NETWORK_AND_PROCESSES = {"requests", "urllib", "http", "socket", "huggingface_hub", "subprocess"}
 # Inside ComfyUI's output folder; tests/nodes/test_sds_node.py and test_saving_node.py hold them to that.
-OUTPUT_WRITERS = {"bridge/sds_run.py": {"mkdir"}, "bridge/saving.py": {"write_bytes", "unlink"}}
+OUTPUT_WRITERS = {"bridge/checkpoint.py": {"mkdir", "write_bytes", "unlink"}, "bridge/saving.py": {"write_bytes", "unlink"}}
 FILE_WRITERS = {"write_text", "write_bytes", "mkdir", "makedirs", "unlink", "rmtree", "rename", "save_file", "tofile"}
 
 

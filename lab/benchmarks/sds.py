@@ -27,10 +27,10 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor, nn
 
 REPO = Path(__file__).resolve().parents[2]
-from itsound_core.canvas import FourierCanvas, LatentCanvas  # noqa: E402
+from itsound_core.canvas import FourierCanvas, LatentParameters  # noqa: E402
 from itsound_core.embedded import AUDIO_FOLDER, COLOR_FOLDER, IMAGE_FOLDER  # noqa: E402
 from itsound_core.sampling import STABLE_DIFFUSION, guided  # noqa: E402
-from itsound_core.sds import Critic, Distillation, Sight, latents_by, square_crops, whole  # noqa: E402
+from itsound_core.sds import DiffusionPrior, Distillation, Renderer, full_canvas, latents_by, random_crops  # noqa: E402
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 CROPS, CROP_SIZE = 8, 64
@@ -67,7 +67,9 @@ class Models:
         prompt, null = self.texts
         return guided(unet, prompt, null, guidance)(noisy.to(unet.dtype), torch.tensor(timestep, device=DEVICE)).float()
 
-    def critics(self, image: UNet2DConditionModel, image_sight: Sight, latents: Sight, at_once: bool = True) -> list[Critic]:
+    def priors(
+        self, image: UNet2DConditionModel, image_renderer: Renderer, latents: Renderer, at_once: bool = True
+    ) -> list[DiffusionPrior]:
         predict = partial(self.predictor, image, IMAGE_GUIDANCE)
 
         def one_by_one(noisy: Tensor, timestep: int) -> Tensor:
@@ -75,21 +77,21 @@ class Models:
 
         alphas = STABLE_DIFFUSION.alphas_cumprod
         audio = partial(self.predictor, self.unets[2], AUDIO_GUIDANCE)
-        return [Critic(predict if at_once else one_by_one, alphas, image_sight, LAMBDA), Critic(audio, alphas, latents)]
+        return [DiffusionPrior(predict if at_once else one_by_one, alphas, image_renderer, LAMBDA), DiffusionPrior(audio, alphas, latents)]
 
     def plain(self, hidden: int) -> Distillation:
-        critics = self.critics(self.unets[0], square_crops(CROPS, CROP_SIZE), latents_by(self.encoder, SCALE), at_once=False)
-        return Distillation(FourierCanvas(frequencies=hidden // 2, hidden=hidden).to(DEVICE), critics)
+        priors = self.priors(self.unets[0], random_crops(CROPS, CROP_SIZE), latents_by(self.encoder, SCALE), at_once=False)
+        return Distillation(FourierCanvas(frequencies=hidden // 2, hidden=hidden).to(DEVICE), priors)
 
     def ours(self, hidden: int) -> Distillation:
         dtype = torch.bfloat16 if DEVICE.type == "cuda" else torch.float32
         encoder = copy.deepcopy(self.encoder).to(dtype)
         latents = latents_by(lambda pixels: encoder(pixels.to(dtype)).float(), SCALE)
-        critics = self.critics(self.unets[0], square_crops(CROPS, CROP_SIZE), latents)
-        return Distillation(FourierCanvas(frequencies=hidden // 2, hidden=hidden).to(DEVICE), critics)
+        priors = self.priors(self.unets[0], random_crops(CROPS, CROP_SIZE), latents)
+        return Distillation(FourierCanvas(frequencies=hidden // 2, hidden=hidden).to(DEVICE), priors)
 
     def latents(self) -> Distillation:
-        return Distillation(LatentCanvas().to(DEVICE), self.critics(self.unets[1], whole, whole))
+        return Distillation(LatentParameters().to(DEVICE), self.priors(self.unets[1], full_canvas, full_canvas))
 
 
 def seconds_of(run: Distillation) -> float:
@@ -131,11 +133,11 @@ def small_run() -> Distillation:
     image, audio = (nn.Conv2d(channels, channels, 3, padding=1).to(DEVICE).requires_grad_(False) for channels in (3, 4))
     encoder = nn.Conv2d(3, 8, 8, stride=8).to(DEVICE).requires_grad_(False)
     alphas = STABLE_DIFFUSION.alphas_cumprod
-    critics = [
-        Critic(lambda noisy, _: image(noisy), alphas, square_crops(CROPS, 8), LAMBDA),
-        Critic(lambda noisy, _: audio(noisy), alphas, latents_by(encoder, SCALE)),
+    priors = [
+        DiffusionPrior(lambda noisy, _: image(noisy), alphas, random_crops(CROPS, 8), LAMBDA),
+        DiffusionPrior(lambda noisy, _: audio(noisy), alphas, latents_by(encoder, SCALE)),
     ]
-    return Distillation(FourierCanvas(32, 128, frequencies=32, hidden=64).to(DEVICE), critics)
+    return Distillation(FourierCanvas(32, 128, frequencies=32, hidden=64).to(DEVICE), priors)
 
 
 def held() -> float:

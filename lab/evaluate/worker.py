@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 from transformers.utils.logging import disable_progress_bar
 
-from itsound_core.canvas import FourierCanvas, LatentCanvas
+from itsound_core.canvas import FourierCanvas, LatentParameters
 from itsound_core.composition import Expert, compose
 from itsound_core.sampling import STABLE_DIFFUSION, NoisePredictor, ddim, dpm_solver_2m
-from itsound_core.sds import Critic, Distillation, latents_by, whole
+from itsound_core.sds import DiffusionPrior, Distillation, full_canvas, latents_by
 
 from .examine import Examiner
 from .folders import Folders
@@ -137,25 +137,25 @@ class Worker:
         """The SDS baseline's picture (1, 256, 1024) in 0..1; both models see latents: the canvas itself, or a picture through the VAE."""
         vae = self.vae
         if row.canvas == "latents":
-            canvas, views = LatentCanvas(seed=sample.seed), whole
+            canvas, render = LatentParameters(seed=sample.seed), full_canvas
         else:
             canvas = FourierCanvas(frequencies=row.hidden // 2, hidden=row.hidden, seed=sample.seed)
-            views = latents_by(lambda pixels: vae.quant_conv(vae.encoder(pixels)), vae.config["scaling_factor"])
+            render = latents_by(lambda pixels: vae.quant_conv(vae.encoder(pixels)), vae.config["scaling_factor"])
 
-        def critic(side: str, prompt: str, guidance: float | None, weight: float, start: int) -> Critic:
+        def prior(side: str, prompt: str, guidance: float | None, weight: float, start: int) -> DiffusionPrior:
             assert guidance is not None
             predict = self.side(side).predictor([prompt], guidance)
 
             def predict_noise(noisy: Tensor, timestep: int) -> Tensor:
                 return predict(noisy, torch.tensor(timestep, device=self.device))
 
-            return Critic(predict_noise, STABLE_DIFFUSION.alphas_cumprod, views, weight, start)
+            return DiffusionPrior(predict_noise, STABLE_DIFFUSION.alphas_cumprod, render, weight, start)
 
-        critics = [
-            critic("image", sample.image_prompt, row.image_guidance, SDS_LAMBDA, round(SDS_WARM_START * row.steps)),
-            critic("audio", sample.audio_prompt, row.audio_guidance, 1.0, 0),
+        priors = [
+            prior("image", sample.image_prompt, row.image_guidance, SDS_LAMBDA, round(SDS_WARM_START * row.steps)),
+            prior("audio", sample.audio_prompt, row.audio_guidance, 1.0, 0),
         ]
-        distillation = Distillation(canvas.to(self.device), critics, row.learning_rate, sample.seed)
+        distillation = Distillation(canvas.to(self.device), priors, row.learning_rate, sample.seed)
         for _ in range(row.steps):
             distillation.step()
         found = distillation.picture()

@@ -284,7 +284,7 @@ class Pictures:
         """CLIP's pixel_values (B, 3, 64, 64) and the class indices (B,); an index past the last class is of no class."""
         wide = [random_rows(canvases, PER_CLASS) for canvases in self.classes] + [random_rows(self.spectrograms, 2 * PER_CLASS)]
         labels = torch.arange(len(wide)).repeat_interleave(torch.tensor([len(items) for items in wide]))
-        shown = square_crops(torch.cat(wide))
+        shown = augmented_crops(torch.cat(wide))
         shown[-NOISE:] = smooth_noise(NOISE, SIDE, SIDE)
         shown[-1] = 0
         return {"pixel_values": (self._altered(shown) * 2 - 1)[:, None].expand(-1, 3, -1, -1)}, labels
@@ -292,7 +292,7 @@ class Pictures:
     def _altered(self, shown: Tensor) -> Tensor:
         """Levels, blur and noise; and a spectrogram's texture, since a picture that sounds is drawn with one."""
         count = len(shown)
-        texture = square_crops(random_rows(self.spectrograms, count))
+        texture = augmented_crops(random_rows(self.spectrograms, count))
         texture = texture / texture.amax(dim=(1, 2), keepdim=True).clamp(min=0.1)
         shown = shown * (1 - at_times(0.5, 0.1, 0.8, count) * (1 - texture))
         shown = torch.maximum(shown, at_times(0.3, 0.1, 0.5, count) * texture)
@@ -303,7 +303,7 @@ class Pictures:
         return (shown + at_times(0.3, 0.02, 0.2, count) * torch.randn(shown.shape)).clamp(0, 1)
 
 
-def square_crops(wide: Tensor) -> Tensor:
+def augmented_crops(wide: Tensor) -> Tensor:
     """(B, 64, 64) of canvases (B, 64, 256) that close on themselves: anywhere along them, mirrored, zoomed and turned a little."""
     count = len(wide)
     window = rolled(wide.mT).mT[:, None, :, : 2 * SIDE]

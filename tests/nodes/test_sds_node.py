@@ -15,6 +15,7 @@ import comfy.latent_formats  # noqa: E402
 import comfy.model_management  # noqa: E402
 import comfy.model_sampling  # noqa: E402
 import comfy.supported_models  # noqa: E402
+import comfy.utils  # noqa: E402
 import folder_paths  # noqa: E402
 import tiny_deepfloyd  # noqa: E402
 from tiny_models import conditioning, diffusers_unet, embeddings, native_model, random_model  # noqa: E402
@@ -28,6 +29,12 @@ PROMPTS = {"audio_positive": 1, "audio_negative": 2, "image_positive": 3, "image
 @pytest.fixture(scope="module")
 def module(pack):
     return importlib.import_module(pack.__name__ + ".nodes.sds")
+
+
+@pytest.fixture(scope="module")
+def bridge(pack):
+    """A module of the bridge by its name."""
+    return lambda name: importlib.import_module(f"{pack.__name__}.bridge.{name}")
 
 
 @pytest.fixture(scope="module")
@@ -116,20 +123,20 @@ def test_deepfloyd_paints_too_and_its_variance_is_left_out(module, vae, latent_m
     assert image.shape == (1, 256, 256, 3) and not torch.equal(image, other)
 
 
-def test_a_critic_s_noise_is_the_guided_noise_of_the_same_unet(module, latent_models):
-    unet = diffusers_unet(1)
+def test_a_prior_s_noise_is_the_guided_noise_of_the_same_unet(bridge, latent_models):
+    priors, unet = bridge("diffusion_prior"), diffusers_unet(1)
     noisy = torch.randn(1, 4, 8, 16, generator=torch.Generator().manual_seed(0))
     found = {}
 
     def use(predict):
-        critic = module._critic(latent_models[0], predict, sight=lambda *_: None)
-        torch.testing.assert_close(critic.alphas_cumprod, STABLE_DIFFUSION.alphas_cumprod, rtol=1e-5, atol=1e-7)
-        found["noise"] = critic.predict_noise(noisy, 400)
+        prior = priors.model_prior(latent_models[0], predict, render=lambda *_: None)
+        torch.testing.assert_close(prior.alphas_cumprod, STABLE_DIFFUSION.alphas_cumprod, rtol=1e-5, atol=1e-7)
+        found["noise"] = prior.predict_noise(noisy, 400)
         return torch.zeros(1)
 
     with torch.inference_mode():
-        guider = module._guider(latent_models[0], conditioning(11), conditioning(12), 7.0)
-        module._with_predictor(guider, tuple(noisy.shape), use)
+        guider = priors.guider_of(latent_models[0], conditioning(11), conditioning(12), 7.0)
+        priors.with_predictor(guider, tuple(noisy.shape), use)
     with torch.no_grad():
         expected = guided(unet, embeddings(11), embeddings(12), 7.0)(noisy, torch.tensor(400))
     torch.testing.assert_close(found["noise"], expected, rtol=1e-3, atol=1e-4)
@@ -142,9 +149,10 @@ def test_a_run_that_was_stopped_goes_on_to_the_bit(module, vae, latent_models, o
     assert torch.equal(whole, distilled(module, vae, latent_models, iterations=4, checkpoint_name="my run"))
 
 
-def test_a_cancelled_run_keeps_what_it_has(module, vae, latent_models, output, monkeypatch):
+def test_a_cancelled_run_keeps_what_it_has(module, bridge, vae, latent_models, output, monkeypatch):
     whole = distilled(module, vae, latent_models, iterations=4)
-    step, left = module.Distillation.step, iter([None] * 2)
+    run = bridge("distillation").Distillation
+    step, left = run.step, iter([None] * 2)
 
     def step_or_cancel(self):
         if next(left, "over") == "over":
@@ -152,7 +160,7 @@ def test_a_cancelled_run_keeps_what_it_has(module, vae, latent_models, output, m
         return step(self)
 
     with monkeypatch.context() as cancelling:
-        cancelling.setattr(module.Distillation, "step", step_or_cancel)
+        cancelling.setattr(run, "step", step_or_cancel)
         with pytest.raises(comfy.model_management.InterruptProcessingException):
             distilled(module, vae, latent_models, iterations=4, checkpoint_name="run")
     kept = torch.load(output / "sds" / "run.pt", weights_only=True)
@@ -221,11 +229,11 @@ def test_a_run_that_overflows_says_at_which_step_and_by_which_side_and_leaves_th
     assert (output / "sds" / "run.pt").read_bytes() == kept
 
 
-def test_the_node_shows_the_canvas_and_each_side_s_error(module, vae, latent_models, monkeypatch):
+def test_the_node_shows_the_canvas_and_each_side_s_error(module, bridge, vae, latent_models, monkeypatch):
     previews, texts = [], []
-    monkeypatch.setattr(module.sds_run, "SHOW_EVERY", 0.0)
+    monkeypatch.setattr(bridge("sds_run"), "SHOW_EVERY", 0.0)
     monkeypatch.setattr(module, "tell", lambda hidden, text: texts.append(text))
-    monkeypatch.setattr(module.comfy.utils.ProgressBar, "update_absolute", lambda bar, value, preview: previews.append(preview[1]))
+    monkeypatch.setattr(comfy.utils.ProgressBar, "update_absolute", lambda bar, value, preview: previews.append(preview[1]))
     distilled(module, vae, latent_models)
     assert [preview.size for preview in previews] == 3 * [(64, 256)]
     told = [re.fullmatch(rf"{step} of 3, mean squared noise error: (.*)", text) for step, text in enumerate(texts[:3], 1)]
@@ -234,10 +242,10 @@ def test_the_node_shows_the_canvas_and_each_side_s_error(module, vae, latent_mod
     assert texts[3] == "3 iterations of a network 16 wide. The paper's: 40000 of a network 256 wide."
 
 
-def test_the_encoder_s_gradient_in_bfloat16_is_that_in_float32_but_for_noise(module, vae):
+def test_the_encoder_s_gradient_in_bfloat16_is_that_in_float32_but_for_noise(bridge, vae):
     def gradient():
         pixels = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)).requires_grad_()
-        latents = module._part(vae, torch.device("cpu"), "encoder", "quant_conv")(pixels)
+        latents = bridge("parameterization").vae_parts(vae, torch.device("cpu"), "encoder", "quant_conv")(pixels)
         return torch.autograd.grad((latents * torch.randn(latents.shape, generator=torch.Generator().manual_seed(1))).sum(), pixels)[0]
 
     exact = gradient()

@@ -135,7 +135,7 @@ def test_vocoders_change_the_sound_and_not_the_picture(worker):
 @pytest.mark.parametrize("canvas", ["network", "latents"])
 def test_sds_moves_its_canvas_by_both_models(worker, monkeypatch, canvas):
     monkeypatch.setattr(workers, "FourierCanvas", partial(workers.FourierCanvas, width=256))
-    monkeypatch.setattr(workers, "LatentCanvas", partial(workers.LatentCanvas, width=32))
+    monkeypatch.setattr(workers, "LatentParameters", partial(workers.LatentParameters, width=32))
     row = Row(2, 80.0, 10.0, "sds", canvas=canvas, learning_rate=1e-2, hidden=8)
     first, second, other = (worker.distilled(row, sample) for sample in (BATCH[0], BATCH[0], replace(BATCH[0], audio_prompt="dog")))
     assert first.shape == (1, 256, 256) and torch.equal(first, second) and not torch.equal(first, other)
