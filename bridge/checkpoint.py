@@ -16,6 +16,7 @@ import torch
 from ..itsound_core.sds import Distillation
 from .files import checked_name
 from .fingerprint import Fingerprint
+from .saving import write_together
 
 FOLDER = "sds"
 """In ComfyUI's output folder."""
@@ -34,7 +35,7 @@ class Checkpoint:
 
     def __init__(self, node: str, name: str, settings: Mapping[str, Any], models: Mapping[str, comfy.model_patcher.ModelPatcher]) -> None:
         folder = Path(folder_paths.get_output_directory()).resolve() / FOLDER
-        name = checked_name(node, SOCKET, name, PART)
+        name = checked_name(node, SOCKET, name, ENDING + PART)
         self.node, self.path = node, (folder / f"{name}{ENDING}").resolve()
         if folder not in self.path.parents:
             raise ValueError(f"{node}: {SOCKET} is {name!r}, which leads out of the folder output/{FOLDER}. Give a plain name.")
@@ -43,11 +44,15 @@ class Checkpoint:
 
     def try_to_write(self, size: int) -> None:
         """Whether so many bytes can be written beside what is there already; nothing is left of it. Raises ValueError where not."""
+        trial = self.path.with_name(f"{self.path.name}{PART}")
         try:
             if self.path.is_dir():
                 raise IsADirectoryError(f"{self.path.name} is a folder")
-            self._write_part(bytes(size))
-            self._part.unlink()
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                trial.write_bytes(bytes(size))
+            finally:  # cut off by a full disk, it would keep it full
+                trial.unlink(missing_ok=True)
         except OSError as error:
             raise ValueError(
                 f"{self.node}: the checkpoint {self.path.name} cannot be written to output/{FOLDER} ({_reason(error)}). Make room or allow "
@@ -60,7 +65,7 @@ class Checkpoint:
         Raises ValueError for a damaged file, for one of other settings or models, which it names, and for one beyond `iterations`. A file
         that was written before models were recorded is gone on with, and a warning.
         """
-        if not self.path.exists():
+        if not os.path.exists(self.path):  # False too where the path is too long; `try_to_write` says so
             return None
         try:
             with torch.inference_mode(False):  # the optimiser goes on with these very tensors
@@ -87,21 +92,8 @@ class Checkpoint:
         models = {socket: model.to_dict() for socket, model in self.models.items()}
         data = io.BytesIO()
         torch.save({"settings": self.settings, "models": models, "state": run.state_dict()}, data)
-        self._write_part(data.getvalue())
-        os.replace(self._part, self.path)
-
-    @property
-    def _part(self) -> Path:
-        return self.path.with_suffix(PART)
-
-    def _write_part(self, data: bytes) -> None:
-        """What was written before an error would only take more of a full disk."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            self._part.write_bytes(data)
-        except OSError:
-            self._part.unlink(missing_ok=True)
-            raise
+        write_together({self.path: data.getvalue()})
 
     def _compare(self, settings: Mapping[str, Any], models: Mapping[str, Fingerprint]) -> None:
         others = [key for key in self.settings if settings.get(key) != self.settings[key]]

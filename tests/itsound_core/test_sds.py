@@ -6,6 +6,7 @@ import pytest
 import torch
 from accounting import Accounting
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from itsound_core.canvas import FourierCanvas, LatentParameters
 from itsound_core.sampling import STABLE_DIFFUSION
@@ -139,6 +140,22 @@ def test_crops_are_resized_without_antialiasing_as_in_the_official_code():
     stripes = torch.zeros(1, 1, 64, 64)
     stripes[..., ::4, :] = stripes[..., 3::4, :] = 1
     torch.testing.assert_close(random_crops(1, 16)(stripes, torch.Generator()), -torch.ones(1, 3, 16, 16))
+
+
+class NothingThatAppleGpusLack(TorchDispatchMode):
+    """They have no float64 (the models' schedules, of one dimension, stay on the CPU), and no gradient of an antialiased resize."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        assert "upsample_bilinear2d_aa" not in func.name()
+        assert not isinstance(out, torch.Tensor) or out.ndim < 2 or out.dtype != torch.float64, func.name()
+        return out
+
+
+def test_a_step_needs_nothing_that_apples_gpus_lack():
+    run = Distillation(canvas(), [pixel_prior(), latent_prior()])
+    with NothingThatAppleGpusLack():
+        run.step()
 
 
 def test_before_its_start_a_model_is_not_evaluated():

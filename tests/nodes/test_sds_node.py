@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
+import gc
 import importlib
+import os
 import re
+import shutil
+import subprocess
 from functools import partial
 
 import pytest
@@ -168,13 +174,220 @@ def test_a_cancelled_run_keeps_what_it_has(module, bridge, vae, latent_models, o
     assert torch.equal(whole, distilled(module, vae, latent_models, iterations=4, checkpoint_name="run"))
 
 
+@pytest.mark.parametrize("given", [{}, {"canvas": "latents", "learning_rate": 0.1}], ids=["network", "latents"])
+def test_a_run_that_is_cancelled_in_the_middle_of_a_step_goes_on_as_if_it_had_not_been(module, vae, latent_models, output, given):
+    """ComfyUI interrupts inside of a model's evaluation, when the step's noise was drawn already."""
+    whole = distilled(module, vae, latent_models, iterations=4, **given)
+    cancelled, calls = latent_models[1].clone(), iter(range(100))
+
+    def interrupt_at_the_third(args):
+        if next(calls) == 2:
+            raise comfy.model_management.InterruptProcessingException
+        return args["denoised"]
+
+    cancelled.set_model_sampler_post_cfg_function(interrupt_at_the_third)
+    with pytest.raises(comfy.model_management.InterruptProcessingException):
+        distilled(module, vae, (latent_models[0], cancelled), iterations=4, checkpoint_name="run", **given)
+    assert torch.load(output / "sds" / "run.pt", weights_only=True)["state"]["iteration"] == 2
+    assert torch.equal(whole, distilled(module, vae, latent_models, iterations=4, checkpoint_name="run", **given))
+
+
+@pytest.fixture
+def small_disk(output):
+    """A disk of a few MiB in the output folder's place; takes away what is free but for so many bytes."""
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(output)], capture_output=True).returncode:
+        pytest.skip("needs the right to mount a tmpfs")
+
+    def fill(left):
+        with open(output / "ballast", "wb", buffering=0) as ballast, contextlib.suppress(OSError):
+            while True:
+                ballast.write(bytes(4096))
+        os.truncate(output / "ballast", (output / "ballast").stat().st_size - left)
+
+    yield fill
+    subprocess.run(["umount", str(output)], check=True)
+
+
+def block(folder, kind):
+    """Something in the way of the checkpoint run."""
+    if kind == "a file in the folder's place":
+        (folder / "sds").write_bytes(b"")
+    elif kind == "a folder in the file's place":
+        (folder / "sds" / "run.pt").mkdir(parents=True)
+    else:
+        (folder / "sds").mkdir()
+        (folder / "sds").chmod(0o500)
+
+
+@pytest.mark.parametrize("kind", ["a file in the folder's place", "a folder in the file's place", "a read-only folder"])
+def test_a_checkpoint_that_cannot_be_written_is_refused_before_the_first_iteration(module, vae, latent_models, output, kind):
+    if kind == "a read-only folder" and os.geteuid() == 0:
+        pytest.skip("root writes there too")
+    block(output, kind)
+    refused(
+        module, vae, latent_models, "(run.pt cannot be written to output/sds .*leave it empty|run.pt cannot be read)", checkpoint_name="run"
+    )
+
+
+def test_a_full_disk_is_found_before_the_first_iteration(module, vae, latent_models, output, small_disk):
+    small_disk(left=2**16)
+    refused(
+        module, vae, latent_models, "run.pt cannot be written to output/sds .No space left on device.. Make room", checkpoint_name="run"
+    )
+    assert not list((output / "sds").iterdir())
+
+
+def run_out_of_disk(bridge, monkeypatch, spoil):
+    """After the first step `spoil` is called, and every step's state is saved."""
+    run, step = bridge("distillation").Distillation, bridge("distillation").Distillation.step
+
+    def step_and_spoil(self):
+        errors = step(self)
+        if self.iteration == 1:
+            spoil()
+        return errors
+
+    monkeypatch.setattr(run, "step", step_and_spoil)
+    monkeypatch.setattr(bridge("sds_run"), "SAVE_EVERY", 0.0)
+
+
+def test_a_disk_that_fills_up_on_the_way_takes_no_picture(module, bridge, vae, latent_models, small_disk, monkeypatch, caplog, output):
+    whole, texts = distilled(module, vae, latent_models), []
+    monkeypatch.setattr(module, "tell", lambda hidden, text: texts.append(text))
+    run_out_of_disk(bridge, monkeypatch, lambda: small_disk(left=0))
+    assert torch.equal(whole, distilled(module, vae, latent_models, checkpoint_name="run"))
+    assert "The checkpoint run could not be saved: No space left on device." in texts[-1] and "could not be saved" in caplog.text
+    assert not list((output / "sds").iterdir()), "no cut file is left to keep the disk full"
+
+
+def test_a_checkpoint_that_cannot_be_saved_takes_no_picture_and_no_cancel(module, bridge, vae, latent_models, output, monkeypatch, caplog):
+    whole = distilled(module, vae, latent_models)
+    run_out_of_disk(
+        bridge, monkeypatch, lambda: (shutil.rmtree(output / "sds", ignore_errors=True), block(output, "a file in the folder's place"))
+    )
+    assert torch.equal(whole, distilled(module, vae, latent_models, checkpoint_name="run"))
+    assert "The checkpoint run could not be saved" in caplog.text
+
+    (output / "sds").unlink()
+    cancelled = latent_models[0].clone()
+
+    def cancel(args):
+        raise comfy.model_management.InterruptProcessingException
+
+    cancelled.set_model_sampler_post_cfg_function(cancel)
+    with pytest.raises(comfy.model_management.InterruptProcessingException):
+        distilled(module, vae, (latent_models[0], latent_models[1]), cancelled, checkpoint_name="run")
+
+
+def test_a_checkpoint_goes_with_its_models(module, vae, latent_models, output, pack, caplog):
+    refuse = partial(refused, module, vae, checkpoint_name="run", iterations=4)
+    image, audio = latent_models
+    distilled(module, vae, latent_models, iterations=2, checkpoint_name="run")
+    with torch.inference_mode():
+        other, again, half = (
+            native_model(diffusers_unet(7)),
+            native_model(diffusers_unet(1)),
+            native_model(diffusers_unet(1).bfloat16().float()),
+        )
+        lora = audio.clone()
+        name = "diffusion_model.middle_block.1.transformer_blocks.0.attn1.to_v.weight"
+        lora.add_patches({name: ("diff", (torch.ones_like(lora.model_state_dict()[name]),))}, 0.5)
+    words = "the checkpoint run is of other models: {}. Connect those it was made with and the same LoRA, or choose another checkpoint_name"
+    refuse((other, audio), words.format("image_model has other weights"))
+    refuse((other, lora), words.format("audio_model has other LoRA, image_model has other weights"))
+    with torch.inference_mode():
+        state = {key: value + 0.01 for key, value in vae.get_sd().items()}
+        folder = importlib.import_module(pack.__name__ + ".itsound_core.embedded").VAE_FOLDER
+        other_vae = importlib.import_module(pack.__name__ + ".bridge.diffusers_folder").load_vae(folder)
+        other_vae.first_stage_model.load_state_dict(state)
+    refused(module, other_vae, latent_models, words.format("vae has other weights"), checkpoint_name="run", iterations=4)
+    for same in (again, half):
+        assert distilled(module, vae, (same, audio), iterations=3, checkpoint_name="run") is not None
+
+    old = torch.load(output / "sds" / "run.pt", weights_only=True)
+    del old["models"]
+    torch.save(old, output / "sds" / "run.pt")
+    assert distilled(module, vae, (other, audio), iterations=4, checkpoint_name="run") is not None
+    assert "the checkpoint run does not say by which models it was made" in caplog.text
+
+
+def test_a_lora_is_the_same_before_and_after_it_was_loaded(bridge, latent_models):
+    fingerprint = bridge("fingerprint").Fingerprint
+    with torch.inference_mode():
+        model = native_model(diffusers_unet(3))
+        plain = fingerprint.of(model)
+        name = "diffusion_model.middle_block.1.transformer_blocks.0.attn1.to_v.weight"
+        patched = model.clone()
+        patched.add_patches({name: ("diff", (torch.ones_like(patched.model_state_dict()[name]),))}, 0.5)
+        before = fingerprint.of(patched)
+        comfy.model_management.load_models_gpu([patched], force_full_load=True)
+        after = fingerprint.of(patched)
+        assert before.difference(after) is None and plain.difference(after) == "LoRA" and plain.difference(fingerprint.of(model)) is None
+
+
+def test_no_loaded_module_is_copied(module, vae, latent_models, monkeypatch):
+    """Under dynamic VRAM a layer holds a handle that its copies share, and the first to go frees the memory of all."""
+    freed = []
+
+    class Handle:
+        def __del__(self):
+            freed.append(self)
+
+        def __deepcopy__(self, memo):
+            return memo.setdefault(id(self), Handle())
+
+    layers = [layer for layer in vae.first_stage_model.modules() if isinstance(layer, torch.nn.Conv2d)]
+    for layer in layers:
+        layer._v = Handle()
+    for canvas in ("network", "latents"):
+        distilled(module, vae, latent_models, canvas=canvas, iterations=2)
+    gc.collect()
+    assert not freed
+    for layer in layers:
+        del layer._v
+
+
+def test_a_schedule_on_apples_gpu_is_read_without_float64(bridge, latent_models, floyd):
+    class OnAppleGpu(torch.Tensor):
+        @classmethod
+        def __torch_function__(cls, func, types, args=(), kwargs=None):
+            plain = [arg.as_subclass(torch.Tensor) if isinstance(arg, OnAppleGpu) else arg for arg in args]
+            if func is torch.Tensor.double:
+                raise TypeError("Cannot convert a MPS Tensor to float64 dtype as the MPS framework doesn't support float64.")
+            return func(*plain, **(kwargs or {})) if func is torch.Tensor.cpu else super().__torch_function__(func, types, args, kwargs)
+
+    priors, model = bridge("diffusion_prior"), latent_models[0].clone()
+    sampling = copy.copy(model.get_model_object("model_sampling"))
+    expected = priors.model_prior(model, lambda *_: None, lambda *_: None).alphas_cumprod
+    sampling._buffers = sampling._buffers | {"sigmas": sampling.sigmas.as_subclass(OnAppleGpu)}
+    model.add_object_patch("model_sampling", sampling)
+    assert torch.equal(priors.model_prior(model, lambda *_: None, lambda *_: None).alphas_cumprod, expected)
+
+    scheduler = floyd.stage_1.scheduler
+    table = scheduler.alphas_cumprod
+    scheduler.alphas_cumprod = table.as_subclass(OnAppleGpu)
+    try:
+        text = [[torch.zeros(1, 77, floyd.text_width), {}]]
+        prior = priors.deepfloyd_prior(floyd, text, text, 1.0, lambda *_: None)
+        assert torch.equal(prior.alphas_cumprod, table.double())
+    finally:
+        scheduler.alphas_cumprod = table
+
+
 def test_a_checkpoint_of_another_run_is_refused_by_what_differs(module, vae, latent_models, output):
     refuse = partial(refused, module, vae, latent_models, checkpoint_name="run")
     distilled(module, vae, latent_models, iterations=3, checkpoint_name="run")
     refuse("another run: lambda_sds, prompts differ", lambda_sds=0.5, image_positive=conditioning(9))
     refuse("run is at iteration 3, beyond the 2 asked for", iterations=2)
     (output / "sds" / "run.pt").write_bytes(b"not a checkpoint")
-    refuse("run.pt cannot be read")
+    refuse("run.pt cannot be read: it is damaged, or not a checkpoint of this node. Delete it, or choose another checkpoint_name.$")
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [(251 * "n", "too long"), ("a\0b", "Windows refuses it"), ("nul", "a device's name"), ("a:b", "':'")]
+)
+def test_a_name_that_a_file_system_refuses_is_refused_before_anything_is_loaded(module, vae, latent_models, output, name, words):
+    refused(module, vae, latent_models, f"checkpoint_name is .*{words}", checkpoint_name=name)
 
 
 @pytest.mark.parametrize("name", ["../run", "/tmp/run", "a/../../run"])
@@ -208,8 +421,46 @@ def test_numbers_that_leave_a_model_without_a_say_are_refused(module, vae, laten
     refused(module, vae, latent_models, "64 columns wide, .* squares of 256. Set seconds to 2.56", pixel_model)
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"iterations": 0},
+        {"iterations": -5, "warm_start": -9},
+        {"warm_start": -1},
+        {"lambda_sds": float("nan")},
+        {"lambda_sds": -0.1},
+        {"image_cfg": float("inf")},
+        {"audio_cfg": float("nan")},
+        {"learning_rate": 0.0},
+        {"learning_rate": float("nan")},
+        {"crops": -1},
+        {"hidden": 1},
+        {"seconds": 0.0},
+        {"seconds": float("nan")},
+        {"seed": -1},
+        {"seed": 2**64},
+    ],
+    ids=str,
+)
+def test_a_number_past_its_widget_s_range_is_refused(module, vae, latent_models, given):
+    """A link from another node brings any."""
+    name, value = next(iter(given.items()))
+    refused(module, vae, latent_models, f"{name} is {value}. Set it to a number from ", **given)
+
+
 @pytest.mark.parametrize("socket", PROMPTS)
-def test_text_that_a_model_cannot_read_is_refused(module, vae, latent_models, floyd, socket):
+def test_text_that_is_empty_or_nan_is_refused(module, vae, latent_models, socket):
+    refused(module, vae, latent_models, f"{socket} is empty. Encode the prompt", **{socket: []})
+    spoilt = [[float("nan") * conditioning(1)[0][0], {}]]
+    refused(module, vae, latent_models, f"{socket} is NaN or infinite.* in fp32", **{socket: spoilt})
+
+
+def test_the_largest_seed_works(module, vae, latent_models):
+    assert distilled(module, vae, latent_models, canvas="latents", iterations=2, seed=2**64 - 1).isfinite().all()
+
+
+@pytest.mark.parametrize("socket", PROMPTS)
+def test_text_that_a_a_model_cannot_read_is_refused(module, vae, latent_models, floyd, socket):
     wide = {socket: [[torch.zeros(1, 77, 64), {}]]}
     refused(module, vae, latent_models, f"{socket} has embeddings 64 wide, {socket[:5]}_model reads 32", **wide)
     if socket.startswith("image"):
@@ -232,6 +483,7 @@ def test_a_run_that_overflows_says_at_which_step_and_by_which_side_and_leaves_th
 def test_the_node_shows_the_canvas_and_each_side_s_error(module, bridge, vae, latent_models, monkeypatch):
     previews, texts = [], []
     monkeypatch.setattr(bridge("sds_run"), "SHOW_EVERY", 0.0)
+    monkeypatch.setattr(bridge("sds_run"), "SHOW_SHARE", 0)
     monkeypatch.setattr(module, "tell", lambda hidden, text: texts.append(text))
     monkeypatch.setattr(comfy.utils.ProgressBar, "update_absolute", lambda bar, value, preview: previews.append(preview[1]))
     distilled(module, vae, latent_models)
