@@ -17,11 +17,11 @@ import torch
 from torch import Tensor
 
 from ..itsound_core.canvas import FourierCanvas, LatentParameters
+from ..itsound_core.pixels import RGB
 from ..itsound_core.sds import Distillation, random_crops
 from ..itsound_core.spectrogram import AUFFUSION
 from . import inputs
 from .checkpoint import Checkpoint
-from .color_sampling import RGB
 from .deepfloyd_folder import DeepFloydIF
 from .diffusion_prior import Predict, deepfloyd_prior, guider_of, model_prior, with_predictor
 from .guider import ADDITIONAL_MODELS_KEY, PIXELS_PER_LATENT
@@ -211,7 +211,3 @@ def _check_text(node: str, socket: str, model: comfy.model_patcher.ModelPatcher 
         model.check_text(node, socket, conditionings)
     else:
         inputs.text(node, socket, conditionings, inputs.text_width(model))
-    for prompt, conditioning in conditionings.items():
-        if not conditioning or not all(embeddings.isfinite().all() for embeddings, *_ in conditioning):
-            state = "is NaN or infinite: its text encoder overflowed" if conditioning else "is empty"
-            raise ValueError(f"{node}: {prompt} {state}. Encode the prompt with the clip of {socket}'s loader, in fp32 if need be.")

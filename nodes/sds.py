@@ -10,11 +10,11 @@ from comfy_api.latest import io
 
 from ..bridge import inputs
 from ..bridge.checkpoint import FOLDER
-from ..bridge.color_sampling import RGB
 from ..bridge.deepfloyd_folder import DeepFloydIF
 from ..bridge.distillation import LATENTS, NETWORK, Request, Settings, distill
 from ..bridge.guider import PIXELS_PER_LATENT
 from ..bridge.progress_text import tell
+from ..itsound_core.pixels import RGB
 from .sampling import latent_columns
 
 
