@@ -12,7 +12,7 @@ pytest.importorskip("resvg_py", reason="only needed to rebuild the embedded mode
 pytest.importorskip("tinysoundfont", reason="only needed to rebuild the embedded models")
 pytest.importorskip("diffusers")
 TRAIN = Path(__file__).parents[3] / "lab" / "train"
-from lab.train import judge_data, judges, sounds  # noqa: E402
+from lab.train import judge_data, judge_windows, judges, sounds  # noqa: E402
 
 
 def test_a_judge_draws_from_no_icon_set_that_a_generator_learns_from_or_is_chosen_by():
@@ -51,11 +51,11 @@ def test_a_recorded_note_is_played_at_the_scores_pitches():
     assert peaks == pytest.approx([440 * 2 ** (-3 / 12), 440, 440 * 2 ** (3 / 12)], abs=1)
 
 
-@pytest.mark.parametrize("augment", [judges.weathered, judges.distorted])
+@pytest.mark.parametrize("augment", [judge_windows.weathered, judge_windows.distorted])
 def test_augmented_canvases_stay_canvases_and_keep_what_they_show(augment):
     canvas = torch.zeros(32, 1, 64, 96)
     canvas[..., 20:44, 30:66] = 0.8
-    changed = augment(canvas, judges.Random(0))
+    changed = augment(canvas, judge_windows.Random(0))
     assert changed.shape == canvas.shape and changed.min() >= 0 and changed.max() <= 1
     contrast = changed[..., 24:40, 36:60].mean(dim=(1, 2, 3)) - changed[..., :12, :20].mean(dim=(1, 2, 3))
     assert (contrast.abs() > 0.1).float().mean() > 0.8
@@ -67,7 +67,7 @@ def test_rows_repeat_a_shape_of_the_drawn_class(tmp_path):
     np.save(tmp_path / "shapes.npy", shapes)
     entries = [{"class": label, "split": "train", "outlined": False} for label in judges.CLASSES["picture"]]
     (tmp_path / "drawings.json").write_text(json.dumps(entries))
-    canvas, labels = judges.Rows(tmp_path).draw(16, 96, judges.Random(0))
+    canvas, labels = judge_windows.Rows(tmp_path).draw(16, 96, judge_windows.Random(0))
     assert canvas.shape == (16, 1, 64, 96) and labels.shape == (16,)
     assert all(0.05 < item < 0.9 for item in canvas.mean(dim=(1, 2, 3)).tolist())
 
