@@ -15,7 +15,7 @@ from comfy_api.latest import io
 
 import nodes as comfyui
 
-from ..itsound_core.presets import TITLED_PAIRS
+from ..itsound_core.presets import FROM_PAIR, TITLED_PAIRS, chosen
 from .files import FROM_MODEL
 
 HIDDEN = [io.Hidden.prompt, io.Hidden.extra_pnginfo, io.Hidden.unique_id]
@@ -182,8 +182,10 @@ class Graph:
         texts = []
         for origin, output in self.upstream(value, negatives=False):
             inputs, types = self._inputs(origin), self._input_types(origin)
-            if self.prompt[origin]["class_type"] == "PaperPrompts" and inputs["pair"] in TITLED_PAIRS:
-                texts.append(TITLED_PAIRS[inputs["pair"]][output])
+            if self.prompt[origin]["class_type"] == "PaperPrompts":
+                choices = [inputs.get(key, FROM_PAIR) for key in ("pair", "table_4_image", "table_4_audio")]
+                if all(isinstance(choice, str) for choice in choices) and choices[0] in TITLED_PAIRS:
+                    texts.append(chosen(*choices)[output])
             texts += [text.strip() for key, text in inputs.items() if types.get(key) == "STRING" and isinstance(text, str)]
         return [text for text in texts if text]
 

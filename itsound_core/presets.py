@@ -28,10 +28,8 @@ class Twin(NamedTuple):
     exact: bool
 
 
-PAPER_IMAGE_PROMPTS = tuple(
-    f"a painting of {thing}, grayscale"
-    for thing in ("castles", "dogs", "kittens", "tigers", "auto racing game", "mountains", "a garden", "a forest", "a farm", "a beach")
-)
+PAPER_THINGS = ("castles", "dogs", "kittens", "tigers", "auto racing game", "mountains", "a garden", "a forest", "a farm", "a beach")
+PAPER_IMAGE_PROMPTS = tuple(f"a painting of {thing}, grayscale" for thing in PAPER_THINGS)
 PAPER_AUDIO_PROMPTS = (
     "dog barking",
     "cat meowing",
@@ -56,8 +54,9 @@ PAPER_PAIRS = (
 
 OFFICIAL_EXAMPLES = (
     Example(PromptPair("a pond full of water lilies, grayscale, lithograph style", "frog croaking"), 2024),
-    Example(PromptPair("corgis, grayscale, black background", "dog barking"), 2034),
-    Example(PromptPair("horse heads, grayscale, black background", "horse neighing"), 1234),
+    Example(PromptPair("a painting of corgis, grayscale, black background", "dog barking"), 2034),
+    Example(PromptPair("a painting of horse heads, grayscale, black background", "horse neighing"), 1234),
+    Example(PromptPair("a castle with bell towers, grayscale, lithograph style", "bell ringing"), 1234),  # its configuration's default
 )
 
 EMBEDDED_IMAGE_PROMPTS = (
@@ -105,3 +104,13 @@ def title(pair: PromptPair) -> str:
 TITLED_PAIRS = {title(pair): pair for pair in (*PAPER_PAIRS, *(example.prompts for example in OFFICIAL_EXAMPLES))}
 TITLED_PAIRS |= {f"embedded models: {title(twin.embedded)}": twin.embedded for twin in EMBEDDED_TWINS}
 """Every pair by the title under which it is offered. Workflows store these titles: none may change or go."""
+
+FROM_PAIR = "from the pair"
+TABLE_4_IMAGES: dict[str, str] = dict(zip(PAPER_THINGS, PAPER_IMAGE_PROMPTS, strict=True))
+"""Table 4's image prompts by what they show. The same holds for these titles."""
+
+
+def chosen(pair: str, table_4_image: str = FROM_PAIR, table_4_audio: str = FROM_PAIR) -> PromptPair:
+    """The prompts of a title of TITLED_PAIRS, each of them replaced by one of Table 4 where one is chosen."""
+    image, audio = TITLED_PAIRS[pair]
+    return PromptPair(TABLE_4_IMAGES.get(table_4_image, image), audio if table_4_audio == FROM_PAIR else table_4_audio)

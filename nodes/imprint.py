@@ -52,8 +52,8 @@ def fit_input(**options) -> io.Combo.Input:
     )
 
 
-def area_inputs(highest: float, **options) -> list[io.Float.Input]:
-    """Place of the picture in time and frequency, up to `highest` Hz."""
+def area_inputs(highest: float, top: str = "", **options) -> list[io.Float.Input]:
+    """Place of the picture in time and frequency, up to `highest` Hz; `top` is what else there is to say of its upper edge."""
 
     def number(name: str, default: float, largest: float, step: float, tooltip: str) -> io.Float.Input:
         return io.Float.Input(name, default=default, min=0.0, max=largest, step=step, tooltip=tooltip, **options)
@@ -62,7 +62,7 @@ def area_inputs(highest: float, **options) -> list[io.Float.Input]:
         number("start", WHOLE.start, 86400.0, 0.01, "Where the picture begins, in seconds from the beginning of the sound."),
         number("seconds", WHOLE.seconds, 86400.0, 0.01, "How long the picture is, in seconds. 0: to the end of the sound."),
         number("low_hz", WHOLE.low_hz, highest, 1.0, "Lower edge of the picture, in Hz. What is lower sounds as before."),
-        number("high_hz", WHOLE.high_hz, highest, 1.0, "Upper edge of the picture, in Hz. What is higher sounds as before."),
+        number("high_hz", WHOLE.high_hz, highest, 1.0, f"Upper edge of the picture, in Hz. What is higher sounds as before.{top}"),
     ]
 
 
@@ -139,7 +139,7 @@ class ImprintRecording(io.ComfyNode):
                 image_input(),
                 io.Audio.Input("audio", tooltip="The recording: a song, a clip, of any length, sample rate and number of channels."),
                 rho_input(),
-                *area_inputs(96000.0),
+                *area_inputs(96000.0, " 8000 is the top of a spectrogram, or, of a recording that holds less, the top of that."),
                 fit_input(),
                 invert_input(),
                 io.Combo.Input(
@@ -162,8 +162,10 @@ class ImprintRecording(io.ComfyNode):
 
     @classmethod
     def execute(cls, image, audio, rho, start, seconds, low_hz, high_hz, fit: Fit, invert, scale: Scale = WHOLE.scale) -> io.NodeOutput:
-        node, area = "ImprintRecording", Area(start, seconds, low_hz, high_hz, scale)
+        node = "ImprintRecording"
         samples, rate = inputs.waveform(audio, node)
+        # The default is the top of a spectrogram, or of what a recording of a lower rate holds.
+        area = Area(start, seconds, low_hz, min(high_hz, rate / 2) if high_hz == WHOLE.high_hz else high_hz, scale)
         images, samples = inputs.pair(inputs.pixels(image, node, "image").cpu(), samples, node, ("image", "audio"))
         check_rho(rho, node)
         check_area(area, node, "audio", samples.shape[-1] / rate, SHORTEST_SECONDS, rate / 2)
@@ -192,6 +194,11 @@ def check_rho(rho: float, node: str) -> None:
 
 def check_area(area: Area, node: str, socket: str, duration: float, shortest: float, nyquist: float) -> None:
     """Raise ValueError unless the area lies in a sound of `duration` seconds and frequencies up to `nyquist` Hz, `shortest` s or longer."""
+    if area.low_hz >= nyquist:
+        raise ValueError(
+            f"{node}: low_hz is {area.low_hz:g}, but {socket} holds no frequencies above {nyquist:g} Hz (half its sample rate). "
+            "Set low_hz to less, or use a recording at a higher rate."
+        )
     if not 0.0 <= area.low_hz < area.high_hz:
         raise ValueError(
             f"{node}: low_hz is {area.low_hz:g} and high_hz {area.high_hz:g}; the picture lies between them. "

@@ -128,6 +128,15 @@ def test_whole_numbers_are_taken_as_their_share_of_full_scale(nodes):
     assert torch.equal(result["waveform"][..., RATE // 2 + 1 :], whole["waveform"][..., RATE // 2 + 1 :] / 32768)
 
 
+@pytest.mark.parametrize("rate", [8000, 11025])
+def test_at_its_defaults_the_picture_reaches_to_the_highest_frequency_of_a_telephone_recording(nodes, rate):
+    image, audio = noise(1, 40, 60, 3), recording(rate=rate)
+    (result, spectrogram) = imprint_on(nodes, image, audio)
+    expected = imprint_recording(image[0].movedim(-1, 0), audio["waveform"][0], rate, area=Area(high_hz=rate / 2))
+    assert torch.equal(result["waveform"][0], expected)
+    assert spectrogram.shape[1:3] == (256, 100)
+
+
 def test_the_area_may_be_linear_in_hertz(nodes):
     image, audio = noise(1, 40, 60, 3), recording()
     (result, _) = imprint_on(nodes, image, audio, scale="linear")
@@ -183,9 +192,11 @@ def test_a_place_that_the_sound_does_not_have_is_refused_before_work(nodes, case
 
 def test_frequencies_that_the_recording_cannot_hold_are_refused(nodes):
     with pytest.raises(
-        ValueError, match=r"ImprintRecording: high_hz is 8000, but audio holds .* above 5512\.5 Hz .*Set high_hz to 5512\.5"
+        ValueError, match=r"ImprintRecording: high_hz is 7000, but audio holds .* above 5512\.5 Hz .*Set high_hz to 5512\.5"
     ):
-        imprint_on(nodes, gray(0.5, 1, 8, 8), recording(rate=11025))
+        imprint_on(nodes, gray(0.5, 1, 8, 8), recording(rate=11025), high_hz=7000.0)
+    with pytest.raises(ValueError, match=r"ImprintRecording: low_hz is 6000, but audio holds .* above 5512\.5 Hz .*Set low_hz to less"):
+        imprint_on(nodes, gray(0.5, 1, 8, 8), recording(rate=11025), low_hz=6000.0)
     with pytest.raises(ValueError, match=r"ImprintBaseline: high_hz is 9000, but spectrogram holds .* above 8000 Hz"):
         nodes.ImprintBaseline.execute(gray(0.5, 1, 8, 8), gray(0.5, 1, 256, 64), 0.5, high_hz=9000.0)
 

@@ -17,8 +17,9 @@ TABLE_5 = {
 }
 EXAMPLES = {
     "a pond full of water lilies / frog croaking": "a pond full of water lilies, grayscale, lithograph style",
-    "corgis / dog barking": "corgis, grayscale, black background",
-    "horse heads / horse neighing": "horse heads, grayscale, black background",
+    "corgis / dog barking": "a painting of corgis, grayscale, black background",
+    "horse heads / horse neighing": "a painting of horse heads, grayscale, black background",
+    "a castle with bell towers / bell ringing": "a castle with bell towers, grayscale, lithograph style",
 }
 EMBEDDED = {
     "embedded models: castle towers / church bell ringing": "a drawing of castle towers",
@@ -40,8 +41,10 @@ def node(pack):
 def test_the_titles_are_those_that_workflows_store(node):
     schema = node.GET_SCHEMA()
     schema.validate()
-    (pair,) = schema.inputs
+    pair, image, audio = schema.inputs
     assert pair.options == list(PAIRS) and pair.default == "castle towers / bell ringing"
+    assert (image.id, image.default, image.optional) == ("table_4_image", "from the pair", True)
+    assert (audio.id, audio.default, audio.optional) == ("table_4_audio", "from the pair", True)
     assert [output.id for output in schema.outputs] == ["image_prompt", "audio_prompt"]
 
 
@@ -54,3 +57,14 @@ def test_a_title_gives_its_two_prompts(node, title):
 
 def test_the_tooltip_tells_the_official_seeds(node):
     assert all(seed in node.GET_SCHEMA().inputs[0].tooltip for seed in ("water lilies 2024", "corgis 2034", "horse heads 1234"))
+
+
+def test_table_4_is_ten_pictures_by_ten_sounds_and_each_may_go_with_a_pairs_other(node):
+    _, images, audios = node.GET_SCHEMA().inputs
+    assert len(images.options) == len(audios.options) == 11
+    assert node.execute("tigers / tiger growling", "a beach", "train whistling").args == (
+        "a painting of a beach, grayscale",
+        "train whistling",
+    )
+    assert node.execute("tigers / tiger growling", table_4_image="kittens").args == ("a painting of kittens, grayscale", "tiger growling")
+    assert node.execute("tigers / tiger growling", table_4_audio="dog barking").args == ("a painting of tigers, grayscale", "dog barking")

@@ -127,7 +127,8 @@ def test_picture_and_sound_are_told_apart(module):
     assert not of(module, prompt, ("audio",)).generated
 
 
-def test_a_guider_a_linked_seed_and_the_papers_prompts_are_read_too(module, pack):
+@pytest.mark.parametrize("table_4", ["", "train whistling"])
+def test_a_guider_a_linked_seed_and_the_papers_prompts_are_read_too(module, pack, table_4):
     pair, (image, audio) = next(iter(TITLED_PAIRS.items()))
     prompt = joint()
     sampler = prompt.pop("7")["inputs"]
@@ -135,13 +136,13 @@ def test_a_guider_a_linked_seed_and_the_papers_prompts_are_read_too(module, pack
         "7": node("SamplerCustomAdvanced", noise=["20", 0], guider=["21", 0], latent_image=["6", 0]),
         "20": node("RandomNoise", noise_seed=["23", 0]),
         "21": node("MultimodalGuider", **{name: value for name, value in sampler.items() if name.startswith(("image_", "audio_"))}),
-        "22": node("PaperPrompts", pair=pair),
+        "22": node("PaperPrompts", pair=pair, table_4_image="from the pair", table_4_audio=table_4 or "from the pair"),
         "23": node("PrimitiveInt", value=41),
     }
     prompt["3"]["inputs"]["text"], prompt["4"]["inputs"]["text"] = ["22", 0], ["22", 1]
     found = of(module, prompt)
     assert found.generated and found.seeds == [41]
-    assert found.prompts == {"Image prompt": image, "Audio prompt": audio}
+    assert found.prompts == {"Image prompt": image, "Audio prompt": table_4 or audio}
 
 
 def test_a_plain_sampler_has_one_prompt_without_its_negative_one(module):
