@@ -53,10 +53,11 @@ class PixelProjection:
         self.format = model.get_model_object("latent_format")
         self.gray = gray
         self.coarse = F.interpolate(gray, scale_factor=1 / self.format.spacial_downscale_ratio, mode="area")
+        self.given = 2 * self.coarse - 1
 
     def encode(self) -> Tensor:
         """The spectrogram as the sampler's latents."""
-        return (2 * self.coarse - 1).expand(-1, RGB, -1, -1)
+        return self.given.expand(-1, RGB, -1, -1)
 
     def patch(self, model: comfy.model_patcher.ModelPatcher) -> None:
         """Project every x0 estimate of the model: the guided one, and those it is guided from, which some samplers (CFG++) step along."""
@@ -65,7 +66,8 @@ class PixelProjection:
 
     def _project(self, denoised: Tensor) -> Tensor:
         pixels = self.format.process_out(denoised)
-        return self.format.process_in(with_gray(pixels, (2 * self.coarse - 1).to(pixels)))
+        self.given = self.given.to(pixels)  # copied to the device once, at the first step
+        return self.format.process_in(with_gray(pixels, self.given))
 
     def color(self, samples: Tensor) -> Tensor:
         """Colour part of what was sampled, as large as the spectrogram."""
@@ -80,7 +82,7 @@ class LatentProjection:
     """
 
     def __init__(self, model: comfy.model_patcher.ModelPatcher, gray: Tensor, vae: comfy.sd.VAE, sigmas: Tensor, interval: int):
-        self.format = model.get_model_object("latent_format")
+        self.model, self.format = model, model.get_model_object("latent_format")
         self.gray, self.vae, self.sigmas, self.interval = gray, vae, sigmas.cpu(), interval
 
     def encode(self) -> Tensor:
@@ -100,7 +102,9 @@ class LatentProjection:
         sampling = comfy.model_management.loaded_models(only_currently_used=True)
         color = split_gray(self._decode(self.format.process_out(denoised)))[1]
         latents = self._encode(within_gamut(self.gray, color))
-        comfy.model_management.load_models_gpu(sampling)  # the VAE may have taken its place
+        # The VAE may have taken its place. As when sampling began, a step's memory stays free: with both prompts at once, or one by one.
+        both, one = (self.model.memory_required([count * len(denoised), *denoised.shape[1:]]) for count in (2, 1))
+        comfy.model_management.load_models_gpu(sampling, memory_required=both, minimum_memory_required=one)
         return self.format.process_in(latents.to(denoised))
 
     def color(self, samples: Tensor) -> Tensor:
@@ -154,12 +158,15 @@ def model_color(
     return canvas.color(samples)
 
 
-def deepfloyd_color(gray: Tensor, request: Request, floyd: DeepFloydIF) -> Tensor:
+def deepfloyd_color(gray: Tensor, request: Request, floyd: DeepFloydIF, noise_level: int) -> Tensor:
     """Colour part (B, 3, H, W), in units of gray, for spectrograms (B, 1, H, W) in 0..1, by both stages of DeepFloyd IF.
 
     One spectrogram after the other, each with a seed of its own; stage II is loaded when stage I has painted all. Raises ValueError where
-    the conditioning is not its T5's, and can be interrupted between two steps.
+    the conditioning is not its T5's or `noise_level` none of stage II's timesteps, and can be interrupted between two steps.
     """
+    levels = floyd.noising_scheduler.config.num_train_timesteps
+    if not 0 <= noise_level < levels:
+        raise ValueError(f"{request.node}: noise_level is {noise_level}; this stage II knows 0 to {levels - 1}. The paper's is 50.")
     floyd.check_text(request.node, "model", request.text)
     generators = [torch.Generator().manual_seed((request.seed + item) % 2**64) for item in range(len(gray))]
     total = len(gray) * (2 * request.steps - request.start_step)
@@ -186,7 +193,8 @@ def deepfloyd_color(gray: Tensor, request: Request, floyd: DeepFloydIF) -> Tenso
     unet, spectrograms, guidance = load(floyd.stage_2, 1)
     pictures = [
         deepfloyd.stage_2(
-            unet, floyd.stage_2.scheduler, floyd.noising_scheduler, picture, spectrogram, guidance, request.steps, generator, report
+            *(unet, floyd.stage_2.scheduler, floyd.noising_scheduler, picture, spectrogram),
+            *(guidance, request.steps, generator, report, noise_level),
         )
         for picture, spectrogram, generator in zip(coarse, spectrograms, generators, strict=True)
     ]

@@ -25,13 +25,15 @@ import torch
 from torch import nn
 
 from ..itsound_core.weights import require_fit, shapes_of
-from . import inputs
+from . import files, inputs
 from .model_configs import read_config, require_keys, share
+from .models import WEIGHT_DTYPES
 from .weight_files import DIFFUSION, HALF_FIRST, TRANSFORMERS, native_shapes, read_weights
 
 if TYPE_CHECKING:
     from diffusers import DDPMScheduler, UNet2DConditionModel
 
+NODE = "LoadDeepFloydIF"
 TOKENS = 77
 T5 = "t5xxl"
 UNET_SETTINGS = {"_class_name": "UNet2DConditionModel", "addition_embed_type": "text", "out_channels": 6}
@@ -41,6 +43,7 @@ STAGE_SETTINGS = (
 )
 SCHEDULER_SETTINGS = {"_class_name": "DDPMScheduler", "variance_type": "learned_range", "prediction_type": "epsilon"}
 T5_SETTINGS = {"model_type": "t5", "feed_forward_proj": "gated-gelu"}
+DEEPFLOYD_DTYPES = [name for name in WEIGHT_DTYPES if not name.startswith("fp8")]
 ACTIVATION_MAPS = 16
 """Ample for what the outermost blocks of a UNet keep at full resolution, in maps of their width."""
 
@@ -84,6 +87,24 @@ class DeepFloydIF:
                     f"{node}: {socket} has {length} tokens (prompts: {len(conditioning)}); DeepFloyd IF reads one prompt of {TOKENS}, "
                     "padding included. Encode it with the clip of LoadDeepFloydIF, which pads and cuts to that."
                 )
+
+
+def load_deepfloyd(
+    stage_1_name: str, stage_2_name: str, weight_dtype: str, clip: comfy.sd.CLIP | None
+) -> tuple[DeepFloydIF, comfy.sd.CLIP]:
+    """Both stages by their names, and T5 as they read it: that of `clip`, else of stage I's folder. Raises ValueError naming the input."""
+    half = comfy.model_management.should_use_fp16(comfy.model_management.get_torch_device())
+    dtype = WEIGHT_DTYPES[weight_dtype].get("dtype", torch.float16 if half else torch.float32)
+    with files.naming(NODE, "stage_2_name", stage_2_name):
+        second = files.model_path(stage_2_name)
+        stage_2 = load_stage(second, 2, dtype)
+        noising_scheduler = load_scheduler(second / "image_noising_scheduler", {"_class_name": "DDPMScheduler"})
+    with files.naming(NODE, "stage_1_name", stage_1_name):
+        first = files.model_path(stage_1_name)
+        floyd = DeepFloydIF(load_stage(first, 1, dtype), stage_2, noising_scheduler)
+        if clip is None:
+            return floyd, load_t5(first)
+    return floyd, read_by_t5(clip, floyd.text_width)
 
 
 def load_stage(folder: Path, number: int, dtype: torch.dtype) -> Stage:

@@ -74,9 +74,9 @@ def folder_path(key: str, name: str) -> Path:
     return next((root / name for root in roots if os.path.isdir(root / name)), roots[0] / name)
 
 
-def model_path(name: str, embedded_folder: Path) -> Path:
+def model_path(name: str, embedded_folder: Path | None = None) -> Path:
     """Of "embedded", or of a name with its key before it: a folder under models/diffusers, else a file."""
-    if name == EMBEDDED:
+    if name == EMBEDDED and embedded_folder is not None:
         return embedded_folder
     key, _, file = name.partition("/")
     return folder_path(key, file) if key == "diffusers" else Path(folder_paths.get_full_path_or_raise(key, file))

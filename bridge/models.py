@@ -52,6 +52,14 @@ def model_names() -> list[str]:
     ]
 
 
+def load_color_model(name: str) -> tuple[comfy.model_patcher.ModelPatcher, comfy.sd.CLIP]:
+    """A pixel-space model, "embedded" or a folder under models/diffusers, and its text encoder. Raises ValueError as `load_unet` does."""
+    folder = files.model_path(name, embedded.COLOR_FOLDER)
+    model = load_unet(folder, pixel_space=True)
+    text_folder = embedded.IMAGE_FOLDER if name == files.EMBEDDED else folder  # the embedded one reads the image model's prompts
+    return model, load_text_encoder(text_folder, folder_paths.get_folder_paths("embeddings"))
+
+
 def check_header(name: str) -> None:
     """Refuse a file by the names and shapes in its header, before anything is loaded. A .ckpt has none and is judged once it is loaded.
 

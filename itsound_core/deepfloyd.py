@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 REDUCTION = 4
 """Stage I works at a quarter of the canvas' height and width."""
 CONDITION_LEVEL = 50
-"""Timestep to which stage I's picture is noised before stage II sees it."""
+"""Timestep to which stage I's picture is noised before stage II sees it, unless another is asked for: the paper's."""
 CHANNELS = 3
 
 Callback = Callable[[Tensor], None]
@@ -64,10 +64,14 @@ def stage_2(
     steps: int,
     generator: torch.Generator,
     callback: Callback | None = None,
+    noise_level: int = CONDITION_LEVEL,
 ) -> Tensor:
-    """Coloured picture (B, 3, H, W), about -1..1, of a spectrogram (B, 1, H, W) in 0..1 and stage I's picture of it."""
+    """Coloured picture (B, 3, H, W), about -1..1, of a spectrogram (B, 1, H, W) in 0..1 and stage I's picture of it.
+
+    `noise_level` is a timestep of `noising_scheduler`: the higher, the less of stage I's picture stage II goes by.
+    """
     condition = F.interpolate(picture, spectrogram.shape[-2:], mode="bilinear", align_corners=True)
-    level = torch.full((len(condition),), CONDITION_LEVEL, device=condition.device)
+    level = torch.full((len(condition),), noise_level, device=condition.device)
     condition = noising_scheduler.add_noise(condition, _randn_like(condition, generator), level)
     predict = _guided(unet, guidance, condition, level)
     return _sample(predict, scheduler, spectrogram, steps, 0, generator, callback)

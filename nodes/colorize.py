@@ -3,36 +3,24 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 from typing import Any
 
-import comfy.model_management
 import comfy.model_patcher
 import comfy.samplers
 import comfy.sd
-import folder_paths
-import torch
-import torch.nn.functional as F
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..bridge import files, inputs
-from ..bridge.color_sampling import RGB, Request, deepfloyd_color, model_color
-from ..bridge.deepfloyd_folder import TOKENS, DeepFloydIF, load_scheduler, load_stage, load_t5, read_by_t5
-from ..bridge.files import MODEL_INDEX
-from ..bridge.models import WEIGHT_DTYPES
+from ..bridge import files
+from ..bridge.color_sampling import Request
+from ..bridge.colorizing import Way, colorize
+from ..bridge.deepfloyd_folder import DEEPFLOYD_DTYPES, TOKENS, DeepFloydIF, load_deepfloyd
+from ..bridge.models import load_color_model
 from ..bridge.progress_text import tell
-from ..bridge.text_encoder_folder import load_text_encoder
-from ..bridge.unet_folder import load_unet
 from ..itsound_core import embedded
-from ..itsound_core.colorize import color_spectrogram, split_gray
+from ..itsound_core.deepfloyd import CONDITION_LEVEL
 
 NODE = "FactorizedColorize"
-MULTIPLE = 64
-"""Columns are padded to a multiple of this: four halvings of a quarter-size picture, or three of latents."""
-COLORFUL = 0.02
-"""Mean chroma above which a spectrogram counts as coloured; a VAE leaves some in a gray one."""
-DEEPFLOYD_DTYPES = [name for name in WEIGHT_DTYPES if not name.startswith("fp8")]
 
 logger = logging.getLogger(__name__)
 
@@ -111,6 +99,16 @@ class FactorizedColorize(io.ComfyNode):
                     tooltip="With a latent model: at every so manyth step the estimate is decoded, given the spectrogram's gray and "
                     "encoded again, at the cost of about two more steps. 1 follows the picture closest.",
                 ),
+                io.Int.Input(
+                    "noise_level",
+                    default=CONDITION_LEVEL,
+                    min=0,
+                    max=999,
+                    optional=True,
+                    advanced=True,
+                    tooltip="With DeepFloyd IF: how far stage I's picture is noised before stage II sees it, as a timestep. 50 in the "
+                    "paper; higher leaves stage II more freedom. Not used with other models.",
+                ),
             ],
             outputs=[
                 io.Image.Output(display_name="image", tooltip="The picture in colour. It sounds as the spectrogram does, also once saved.")
@@ -133,35 +131,14 @@ class FactorizedColorize(io.ComfyNode):
         scheduler: str,
         vae: comfy.sd.VAE | None = None,
         vae_interval: int = 3,
+        noise_level: int = CONDITION_LEVEL,
     ) -> io.NodeOutput:
-        gray = inputs.picture(spectrogram, NODE)[:, None]
-        if start_step >= steps:
-            raise ValueError(
-                f"{NODE}: start_step is {start_step} of {steps} steps, so no step is left. Set it below; the paper's is 7 of 30."
-            )
-        canvas = F.pad(gray, (0, -gray.shape[-1] % MULTIPLE, 0, 0), mode="replicate")
         request = Request(NODE, positive, negative, seed, steps, cfg, start_step)
-        if not isinstance(model, DeepFloydIF):
-            color = model_color(canvas, request, model, sampler_name, scheduler, vae, vae_interval)
-        elif vae is None:
-            color = deepfloyd_color(canvas, request, model)
-        else:
-            raise ValueError(f"{NODE}: model is DeepFloyd IF, which works on pixels, but vae is connected. Disconnect vae.")
-        if not color.isfinite().all():
-            raise ValueError(
-                f"{NODE}: the model's picture holds values that are NaN or infinite: it overflowed in half precision. Load the model with "
-                "weight_dtype fp32 or bf16; for a VAE, start ComfyUI with --fp32-vae."
-            )
-        colored = color_spectrogram(gray, color[..., : gray.shape[-1]].to(gray))
-
-        told = [f"{100 * float(colored.lost.mean()):.0f} % of the colour did not fit between black and white and was left out."]
-        if float(split_gray(spectrogram[..., :RGB].movedim(-1, 1))[1].abs().mean()) > COLORFUL:
-            told.append("The spectrogram came in colour: its channel mean was kept, its colours were not.")
-        if isinstance(model, DeepFloydIF):
-            told.append("DeepFloyd IF has its own sampler: sampler_name and scheduler were not used.")
-        logger.info("%s: %s", NODE, " ".join(told))
-        tell(cls.hidden, "\n".join(told))
-        return io.NodeOutput(colored.pixels.movedim(1, -1))  # BCHW -> BHWC
+        way = Way(model, sampler_name, scheduler, vae, vae_interval, noise_level)
+        pixels, remarks = colorize(spectrogram, request, way)
+        logger.info("%s: %s", NODE, " ".join(remarks))
+        tell(cls.hidden, "\n".join(remarks))
+        return io.NodeOutput(pixels)
 
 
 class LoadColorModel(io.ComfyNode):
@@ -195,10 +172,7 @@ class LoadColorModel(io.ComfyNode):
     @classmethod
     def execute(cls, color_model_name: str) -> io.NodeOutput:
         with files.naming("LoadColorModel", "color_model_name", color_model_name):
-            folder = files.model_path(color_model_name, embedded.COLOR_FOLDER)
-            model = load_unet(folder, pixel_space=True)
-            text_folder = embedded.IMAGE_FOLDER if color_model_name == files.EMBEDDED else folder
-            return io.NodeOutput(model, load_text_encoder(text_folder, folder_paths.get_folder_paths("embeddings")))
+            return io.NodeOutput(*load_color_model(color_model_name))
 
 
 class LoadDeepFloydIF(io.ComfyNode):
@@ -243,31 +217,17 @@ class LoadDeepFloydIF(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, stage_1_name: str, stage_2_name: str, **others: Any) -> Any:
         """Changes when a stage's files were replaced on disk."""
-        return [files.stamp(_diffusers_folder(name)) for name in (stage_1_name, stage_2_name)]
+        return [files.stamp(files.model_path(name)) for name in (stage_1_name, stage_2_name)]
 
     @classmethod
     def execute(
         cls, stage_1_name: str, stage_2_name: str, weight_dtype: str = "default", clip: comfy.sd.CLIP | None = None
     ) -> io.NodeOutput:
-        node, half = "LoadDeepFloydIF", comfy.model_management.should_use_fp16(comfy.model_management.get_torch_device())
-        dtype = WEIGHT_DTYPES[weight_dtype].get("dtype", torch.float16 if half else torch.float32)
-        first, second = map(_diffusers_folder, (stage_1_name, stage_2_name))
-        with files.naming(node, "stage_2_name", stage_2_name):
-            stage_2 = load_stage(second, 2, dtype)
-            noising_scheduler = load_scheduler(second / "image_noising_scheduler", {"_class_name": "DDPMScheduler"})
-        with files.naming(node, "stage_1_name", stage_1_name):
-            floyd = DeepFloydIF(load_stage(first, 1, dtype), stage_2, noising_scheduler)
-            if clip is None:
-                return io.NodeOutput(floyd, load_t5(first))
-        return io.NodeOutput(floyd, read_by_t5(clip, floyd.text_width))
+        return io.NodeOutput(*load_deepfloyd(stage_1_name, stage_2_name, weight_dtype, clip))
 
 
 def _diffusers_names() -> list[str]:
-    return [f"diffusers/{name}" for name in files.folder_names("diffusers", MODEL_INDEX)]
-
-
-def _diffusers_folder(name: str) -> Path:
-    return files.folder_path("diffusers", name.removeprefix("diffusers/"))
+    return [f"diffusers/{name}" for name in files.folder_names("diffusers", files.MODEL_INDEX)]
 
 
 NODES = [FactorizedColorize, LoadColorModel, LoadDeepFloydIF]

@@ -120,7 +120,7 @@ def test_the_sockets_are_those_promised(nodes):
     expected = {
         "FactorizedColorize": [
             *["spectrogram", "model", "positive", "negative", "seed", "steps", "cfg", "start_step", "sampler_name", "scheduler"],
-            *["vae", "vae_interval"],
+            *["vae", "vae_interval", "noise_level"],
         ],
         "LoadColorModel": ["color_model_name"],
         "LoadDeepFloydIF": ["stage_1_name", "stage_2_name", "weight_dtype", "clip"],
@@ -291,6 +291,55 @@ def test_a_latent_model_is_decoded_and_encoded_at_every_so_manyth_step_only(node
         monkeypatch.setattr(latent["vae"], name, lambda x, name=name, method=method: calls.append(name) or method(x))
     colorize(nodes, **latent, vae_interval=interval)
     assert calls == ["encode"] + projections * ["decode", "encode"] + ["decode"]
+
+
+def test_after_each_look_at_the_vae_a_steps_memory_is_kept_free_for_the_model(nodes, latent, monkeypatch):
+    reserved, load = [], comfy.model_management.load_models_gpu
+    monkeypatch.setattr(
+        comfy.model_management,
+        "load_models_gpu",
+        lambda models, **memory: reserved.append((models, memory.get("memory_required", 0))) or load(models, **memory),
+    )
+    looks = []
+    decode = latent["vae"].decode
+    monkeypatch.setattr(latent["vae"], "decode", lambda x: looks.append(len(reserved)) or decode(x))
+    colorize(nodes, **latent, vae_interval=3)
+
+    step = latent["model"].memory_required([2, 4, 32, WIDTH // 8])
+    again = [memory for models, memory in reserved if any(getattr(model, "is_clone", lambda _: False)(latent["model"]) for model in models)]
+    assert step > 0 and len(looks) == 3 and len(again) == 3 and min(again) >= step
+
+
+def test_the_gray_goes_to_the_sampling_device_once(nodes, sampling, quarter, monkeypatch):
+    copies, projection = [], sampling.PixelProjection
+
+    class Watched(torch.Tensor):
+        def to(self, *args, **kwargs):
+            copies.append(args)
+            return super().to(*args, **kwargs).as_subclass(torch.Tensor)
+
+    class Projection(projection):
+        def __init__(self, *args):
+            super().__init__(*args)
+            self.given = self.given.as_subclass(Watched)
+
+        def encode(self):
+            return super().encode().as_subclass(torch.Tensor)
+
+    monkeypatch.setattr(sampling, "PixelProjection", Projection)
+    colorize(nodes, model=quarter)
+    assert len(copies) == 1
+
+
+def test_noise_level_sets_how_far_stage_2_goes_by_stage_1(nodes, deepfloyd):
+    floyd, clip = deepfloyd
+    settings = dict(model=floyd, positive=encode(clip, "a castle"), negative=encode(clip, ""), steps=2)
+    paper = colorize(nodes, **settings)
+    assert torch.equal(paper, colorize(nodes, **settings, noise_level=50))
+    assert not torch.equal(paper, colorize(nodes, **settings, noise_level=0))
+    for level in (-1, 1000):
+        with pytest.raises(ValueError, match=f"FactorizedColorize: noise_level is {level}; this stage II knows 0 to 999"):
+            colorize(nodes, **settings, noise_level=level)
 
 
 def test_the_estimate_of_a_latent_model_carries_the_spectrogram_where_it_is_projected(sampling, latent):

@@ -93,6 +93,18 @@ def test_the_joint_sample_tells_prompts_seed_and_models(module):
     assert tags["digital_source_type"] == AI + "trainedAlgorithmicMedia"
 
 
+def test_a_loaders_folders_are_walked_once_for_a_graph(module, monkeypatch):
+    calls, classes = [], importlib.import_module("nodes").NODE_CLASS_MAPPINGS
+    for name, kind in list(classes.items()):
+        declare = kind.INPUT_TYPES
+        counting = type(name, (kind,), {"INPUT_TYPES": classmethod(lambda _, name=name, declare=declare: calls.append(name) or declare())})
+        monkeypatch.setitem(classes, name, counting)
+
+    module.provenance(SimpleNamespace(prompt=joint(), unique_id="9", extra_pnginfo=None), ("image", "audio"))
+
+    assert "LoadDualUNets" in calls and len(calls) == len(set(calls))
+
+
 def test_a_photo_imprinted_into_a_recording_is_not_called_generated(module):
     found = of(module, imprint())
     assert not found.generated and not found.composite
