@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -128,15 +129,20 @@ def _load(folder: Path, kind: str, model_class: Any, processor_class: Any) -> tu
     config: dict[str, Any] = {}
     try:
         config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{folder / CONFIG_FILE} cannot be read ({error}). {remedy}") from error
+    if not isinstance(config, dict):
+        raise ValueError(f"{folder / CONFIG_FILE} is no config: it holds no object {{...}}. {remedy}")
     if config.get("model_type") != kind:
         raise ValueError(f"{folder} holds a model of the type {config.get('model_type')!r}, not {kind!r}. {remedy}")
     try:
         model, report = model_class.from_pretrained(folder, local_files_only=True, output_loading_info=True)
         processor = processor_class.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # what these loaders raise of a damaged file differs with every version of transformers
-        raise ValueError(f"{folder} cannot be loaded as a {name} model ({type(error).__name__}: {error}). {remedy}") from error
+        said = f"{type(error).__name__}: {error}"
+        if isinstance(error, pickle.UnpicklingError) or "weights_only" in said:  # torch's own text advises to run the file's code
+            said = "its weights are a pickle that is damaged or brings code, none of which was run"
+        raise ValueError(f"{folder} cannot be loaded as a {name} model ({said}). {remedy}") from error
     if missing := sorted(report["missing_keys"]):
         raise ValueError(f"{folder} lacks {len(missing)} of the {name} model's weights, such as {missing[0]}. {remedy}")
     return model.float(), processor

@@ -1,6 +1,7 @@
 """Scores against a direct computation, on small random CLIP and CLAP models of transformers' own classes."""
 
 import json
+import os
 import shutil
 
 import numpy as np
@@ -106,6 +107,11 @@ def test_windows_reach_both_ends_and_are_as_few_as_can_be():
     assert len(fixed_windows(waveform, 25)) == len(fixed_windows(waveform, 40)) == 1
 
 
+def with_code(folder):
+    (folder / "model.safetensors").unlink()
+    torch.save({"payload": os.system}, folder / "pytorch_model.bin")
+
+
 @pytest.mark.parametrize(
     ("spoil", "told"),
     [
@@ -114,10 +120,25 @@ def test_windows_reach_both_ends_and_are_as_few_as_can_be():
         (lambda folder: (folder / "config.json").write_text(json.dumps({"model_type": "bert"})), "'bert', not 'clip'"),
         (lambda folder: (folder / "model.safetensors").write_bytes(b"\0" * 100), "cannot be loaded as a CLIP"),
         (lambda folder: (folder / "model.safetensors").unlink(), "cannot be loaded as a CLIP"),
+        (lambda folder: (folder / "config.json").write_text("[]"), "config.json is no config"),
+        (
+            lambda folder: with_code(folder),
+            r"cannot be loaded as a CLIP model \(its weights are a pickle .* none of which was run\)\. Copy",
+        ),
         (lambda folder: without_a_weight(folder / "model.safetensors"), "lacks 1 of the CLIP model's weights"),
         (lambda folder: (folder / "preprocessor_config.json").unlink(), "cannot be loaded as a CLIP"),
     ],
-    ids=["no config", "broken config", "another model", "broken weights", "no weights", "a weight less", "no preprocessor"],
+    ids=[
+        "no config",
+        "broken config",
+        "another model",
+        "broken weights",
+        "no weights",
+        "a list",
+        "code",
+        "a weight less",
+        "no preprocessor",
+    ],
 )
 def test_a_folder_that_is_no_scorer_is_refused_by_name(tmp_path, spoil, told):
     folder = shutil.copytree(CLIP_FOLDER, tmp_path / "clip")
