@@ -10,8 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..itsound_core.colorize import color_spectrogram, split_gray
+from ..itsound_core.pixels import RGB
 from . import inputs
-from .color_sampling import RGB, Request, deepfloyd_color, model_color
+from .color_sampling import Request, deepfloyd_color, model_color
 from .deepfloyd_folder import DeepFloydIF
 
 MULTIPLE = 64

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ..itsound_core.canvas import FourierCanvas, LatentParameters
+from ..itsound_core.latents import LATENT_CHANNELS, PIXELS_PER_LATENT
 from ..itsound_core.pixels import RGB
 from ..itsound_core.sds import Distillation, random_crops
 from ..itsound_core.spectrogram import AUFFUSION
@@ -24,7 +25,7 @@ from . import inputs
 from .checkpoint import Checkpoint
 from .deepfloyd_folder import DeepFloydIF
 from .diffusion_prior import Predict, deepfloyd_prior, guider_of, model_prior, with_predictor
-from .guider import ADDITIONAL_MODELS_KEY, PIXELS_PER_LATENT
+from .guider import ADDITIONAL_MODELS_KEY
 from .parameterization import Parameterization, latent_parameterization, network_parameterization
 from .sds_run import Run
 
@@ -146,7 +147,7 @@ def _with_predictors(request: Request, use: Callable[[Predict | None, Predict], 
 
 
 def _latent_shape(request: Request) -> tuple[int, ...]:
-    return 1, 4, AUFFUSION.n_mels // PIXELS_PER_LATENT, request.settings.columns // PIXELS_PER_LATENT
+    return 1, LATENT_CHANNELS, AUFFUSION.n_mels // PIXELS_PER_LATENT, request.settings.columns // PIXELS_PER_LATENT
 
 
 def _in_pixels(model: comfy.model_patcher.ModelPatcher | DeepFloydIF) -> bool:

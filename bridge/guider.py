@@ -26,13 +26,13 @@ import torch
 from torch import Tensor
 
 from ..itsound_core.composition import Expert, compose
+from ..itsound_core.latents import PIXELS_PER_LATENT
 from ..itsound_core.spectrogram import AUFFUSION
 from ..itsound_core.views import IDENTITY, View
 from . import inputs
 
 ADDITIONAL_MODELS_KEY = "images_that_sound"
 POST_CFG = "sampler_post_cfg_function"
-PIXELS_PER_LATENT = 8
 SIGMA_TOLERANCE = 1.05
 """By how much a schedule may start above a model's largest sigma: schedules of one family differ by a percent or two."""
 ROUNDING = 1.00001

@@ -14,9 +14,10 @@ import folder_paths
 import torch
 
 from ..itsound_core import embedded
+from ..itsound_core.latents import LATENT_CHANNELS
 from ..itsound_core.weights import shapes_of
 from . import files
-from .models import LATENT_CHANNELS, WEIGHT_DTYPES, check_header, load_model
+from .models import WEIGHT_DTYPES, check_header, load_model
 from .text_encoder_folder import native_text_name
 
 NODE = "LoadDualUNets"

@@ -15,6 +15,7 @@ import folder_paths
 import torch
 
 from ..itsound_core import embedded
+from ..itsound_core.latents import LATENT_CHANNELS
 from ..itsound_core.weights import shapes_in
 from . import files
 from .text_encoder_folder import load_text_encoder
@@ -22,7 +23,6 @@ from .unet_folder import load_unet
 from .vae_folder import load_vae
 from .weight_files import kind_of
 
-LATENT_CHANNELS = 4
 WEIGHT_DTYPES: dict[str, dict[str, Any]] = {
     "default": {},
     "fp32": {"dtype": torch.float32},

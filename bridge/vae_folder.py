@@ -11,6 +11,7 @@ import torch
 from comfy.ldm.models.autoencoder import AutoencoderKL
 from torch import Tensor
 
+from ..itsound_core.latents import LATENT_SCALE
 from ..itsound_core.weights import require_fit, shapes_of
 from .model_configs import CHOOSE_SD1, GROUPS, Multiple, level_widths, read_config, require_keys, require_names, require_settings
 from .weight_files import DIFFUSION, native_shapes, read_weights
@@ -21,7 +22,7 @@ VAE_SETTINGS = {
     "in_channels": 3,
     "out_channels": 3,
     "latent_channels": 4,
-    "scaling_factor": 0.18215,
+    "scaling_factor": LATENT_SCALE,
     "shift_factor": None,
     "latents_mean": None,
     "act_fn": "silu",

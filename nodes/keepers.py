@@ -9,11 +9,11 @@ import torch
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..bridge.guider import PIXELS_PER_LATENT
 from ..bridge.keeper_search import DRAFT_SAMPLER, LARGEST_BATCH, LARGEST_SEED, NOISY, Judge, Sampling, Search, onsets
 from ..bridge.scoring import Scorer, one_line
 from ..bridge.vocoding import LoadedVocoder, sound
 from ..itsound_core.drafts import draft_places, plan
+from ..itsound_core.latents import PIXELS_PER_LATENT
 from ..itsound_core.spectrogram import AUFFUSION
 from ..itsound_core.views import VIEWS, canvas_rows
 

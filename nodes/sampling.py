@@ -13,12 +13,12 @@ import torch
 from comfy_api.latest import io
 
 from ..bridge import inputs
-from ..bridge.guider import PIXELS_PER_LATENT, JointGuider, ModelExpert
+from ..bridge.guider import JointGuider, ModelExpert
+from ..itsound_core.latents import LATENT_CHANNELS, PIXELS_PER_LATENT
 from ..itsound_core.spectrogram import AUFFUSION
 from ..itsound_core.views import IDENTITY, VIEWS
 
 CATEGORY = "Images that Sound/sampling"
-LATENT_CHANNELS = 4
 
 
 def latent_columns(seconds: float, even: int = 2) -> int:
