@@ -84,8 +84,8 @@ def color_spectrogram(gray: Tensor, color: Tensor) -> Colored:
     fraction = level - whole
     rounds_down = (fraction < 0.5) | (fraction == 0.5) & (whole % 2 == 0)
     held = torch.where(rounds_down, fraction.clamp(MARGIN, 0.5 - MARGIN), fraction.clamp(0.5 + MARGIN, 1.0 - MARGIN))
-    pixels = ((whole + held).double() + steps) / LEVELS
-    pixels = torch.where(steps.any(dim=1, keepdim=True), pixels.float(), gray.float())
+    pixels = ((whole + held).cpu().double() + steps.cpu()) / LEVELS  # on the host: Apple's GPUs have no double precision
+    pixels = torch.where(steps.any(dim=1, keepdim=True), pixels.to(level), gray.float())
 
     chroma, kept = (part.norm(dim=1).sum(dim=(1, 2)) for part in (asked, fitted))
     return Colored(pixels, (chroma - kept) / chroma.clamp(min=torch.finfo(chroma.dtype).tiny))

@@ -16,11 +16,11 @@ from .spectrogram import AUFFUSION, SpectrogramFormat, istft, mel_filters, stft
 STEPS_A_REFIT = 2
 
 
-def _without_zero_padding(fmt: SpectrogramFormat, device: torch.device) -> tuple[SpectrogramFormat, Tensor]:
+def _without_zero_padding(fmt: SpectrogramFormat) -> tuple[SpectrogramFormat, Tensor]:
     """Format whose n_fft is the window's length, and its mel filters, which take the bins left out as the means of their neighbours."""
     step = fmt.n_fft // fmt.win_length
-    hat = 1.0 - torch.arange(1 - step, step, device=device).abs() / step
-    filters = F.conv1d(mel_filters(fmt, device)[:, None], hat[None, None], stride=step, padding=step - 1)[:, 0]
+    hat = 1.0 - torch.arange(1 - step, step).abs() / step
+    filters = F.conv1d(mel_filters(fmt)[:, None], hat[None, None], stride=step, padding=step - 1)[:, 0]
     return replace(fmt, n_fft=fmt.win_length), filters
 
 
@@ -39,7 +39,7 @@ def griffin_lim(
     the bins that a Fourier transform of the bare window has, half of them; those that zero-padding adds lie between and follow. The
     starting phases come from `seed` and are the same for every item of a batch. Silence gives silence.
     """
-    bare, filters = _without_zero_padding(fmt, mel.device)
+    bare, filters = _without_zero_padding(fmt)
     inversion = MelInversion(mel, filters, fmt.log_floor)
     magnitude = inversion.fit(inversion.start, 5)
     phases = torch.rand(magnitude.mT.shape[1:], generator=torch.Generator().manual_seed(seed)).to(mel.device).mT * (2.0 * math.pi)

@@ -16,11 +16,13 @@ class MelInversion:
     Minimises sum(w (M s - m)^2) over s >= 0 by multiplicative updates (Lee and Seung, NIPS 2000), which keep the shape of their starting
     point inside each band: 256 bands do not determine a thousand bins. The weights w make errors relative, so that quiet bands count as in
     a log-mel picture: relative to a band's level with its neighbours' overlap, because no band can be quieter than that. (Relative to
-    m alone, a thin line on black would be dropped for the sake of the black bands beside it.)
+    m alone, a thin line on black would be dropped for the sake of the black bands beside it.) The filters lie on the host, mel anywhere.
     """
 
     def __init__(self, mel: Tensor, filters: Tensor, floor: float) -> None:
-        self._blocks = _blocks(filters)
+        # The blocks are found on the host, where the filters are made: on a GPU, each would have to be waited for.
+        self._blocks = [(rows, bins, block.to(mel.device)) for rows, bins, block in _blocks(filters)]
+        filters = filters.to(mel.device)
         self._bins = filters.shape[1]
         # The floor of a log-mel stands for everything below it. Bands at the floor are asked to be silent, so that silence gives silence.
         mel = torch.where(mel > floor * (1.0 + 1e-4), mel, 0.0)
@@ -60,5 +62,5 @@ def _blocks(filters: Tensor, rows: int = 32) -> list[tuple[slice, slice, Tensor]
 
 def mel_to_magnitude(mel: Tensor, fmt: SpectrogramFormat = AUFFUSION, iterations: int = 10) -> Tensor:
     """Linear magnitude (B, n_fft / 2 + 1, frames) of a mel magnitude (B, n_mels, frames), by non-negative least squares."""
-    inversion = MelInversion(mel, mel_filters(fmt, mel.device), fmt.log_floor)
+    inversion = MelInversion(mel, mel_filters(fmt), fmt.log_floor)
     return inversion.fit(inversion.start, iterations)
