@@ -361,9 +361,9 @@ def _check_noise_levels(experts: Sequence[ModelExpert], sigmas: Tensor) -> None:
     first = float(sigmas.max())
     voters = [expert for expert in experts if expert.votes(first)]
     if not voters:
-        told = ", ".join(f"{expert.name} t {expert.t:g} weight {expert.weight:g}" for expert in experts)
+        shares = ", ".join(f"{expert.name} t {expert.t:g} weight {expert.weight:g}" for expert in experts)
         raise ValueError(
-            f"{experts[-1].node}: no expert takes part at sigma {first:.4g}, where sampling starts ({told}). "
+            f"{experts[-1].node}: no expert takes part at sigma {first:.4g}, where sampling starts ({shares}). "
             "Set t_image or t_audio, of an expert with weight, to 1."
         )
     beyond = [expert for expert in voters if first > SIGMA_TOLERANCE * expert.noise_levels.sigma_max]
