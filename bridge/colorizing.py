@@ -41,12 +41,12 @@ class Way:
         return deepfloyd_color(canvas, request, self.model, self.noise_level)
 
 
-def colorize(spectrogram: Tensor, request: Request, way: Way) -> tuple[Tensor, list[str]]:
-    """Coloured IMAGE of a spectrogram IMAGE (B, 256, W, any channels) and remarks for the user.
+def colorize(spectrogram: Tensor, request: Request, way: Way, view: str = "none") -> tuple[Tensor, list[str]]:
+    """Coloured IMAGE of a spectrogram IMAGE (B, 256, W, any channels), or of a canvas with a view, and remarks for the user.
 
     Raises ValueError naming the node for inputs that do not go together, and where the model overflowed.
     """
-    gray = inputs.picture(spectrogram, request.node)[:, None]
+    gray = inputs.picture(spectrogram, request.node, view=view)[:, None]
     if request.start_step >= request.steps:
         raise ValueError(
             f"{request.node}: start_step is {request.start_step} of {request.steps} steps, so no step is left. Set it below; the "

@@ -16,6 +16,7 @@ from torch import Tensor
 from ..itsound_core.pixels import LEVELS
 from ..itsound_core.resampling import resample
 from ..itsound_core.spectrogram import AUFFUSION
+from ..itsound_core.views import VIEWS, canvas_rows
 
 OVERSHOOT = 0.25
 """How far outside of 0..1 a picture's values may lie, and are clamped: a bicubic resize overshoots sharp edges by up to 0.1."""
@@ -77,15 +78,17 @@ def pixels(image: Tensor, node: str, socket: str) -> Tensor:
     return channels.clamp(0.0, 1.0)
 
 
-def picture(image: Tensor, node: str, socket: str = "spectrogram") -> Tensor:
+def picture(image: Tensor, node: str, socket: str = "spectrogram", view: str = "none") -> Tensor:
     """Spectrogram picture (B, 256, frames) float32 in 0..1 of an IMAGE: the mean of its colour channels, the only gray there is.
 
-    Alpha is ignored. Raises ValueError as `pixels` does, and where the height is not the number of mel bins or the width is less than
-    SHORTEST_PICTURE.
+    With a view, the canvas as it is looked at: (B, 512, frames / 2) of the two-row square. Alpha is ignored. Raises ValueError as `pixels`
+    does, and where the height is not that of the mel bins or the width is less than SHORTEST_PICTURE.
     """
     colours = pixels(image, node, socket)[..., :3]
     height, width = colours.shape[1:3]
-    if height != AUFFUSION.n_mels:
+    rows = canvas_rows(VIEWS[view])
+    view_height(height, rows, node, socket, view)
+    if rows == 1 and height != AUFFUSION.n_mels:
         raise ValueError(
             f"{node}: {socket} is {width} x {height} pixels; a spectrogram is {AUFFUSION.n_mels} high, one row for each mel band. Decode "
             "a latent from EmptySpectrogramLatent, or make the picture with AudioToSpectrogram."

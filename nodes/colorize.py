@@ -19,6 +19,7 @@ from ..bridge.models import load_color_model
 from ..bridge.progress_text import tell
 from ..itsound_core import embedded
 from ..itsound_core.deepfloyd import CONDITION_LEVEL
+from ..itsound_core.views import VIEWS
 
 NODE = "FactorizedColorize"
 
@@ -96,7 +97,7 @@ class FactorizedColorize(io.ComfyNode):
                     max=1000,
                     optional=True,
                     advanced=True,
-                    tooltip="With a latent model: at every so manyth step the estimate is decoded, given the spectrogram's gray and "
+                    tooltip="With a latent model: every vae_interval steps the estimate is decoded, given the spectrogram's gray and "
                     "encoded again, at the cost of about two more steps. 1 follows the picture closest.",
                 ),
                 io.Int.Input(
@@ -108,6 +109,13 @@ class FactorizedColorize(io.ComfyNode):
                     advanced=True,
                     tooltip="With DeepFloyd IF: how far stage I's picture is noised before stage II sees it, as a timestep. 50 in the "
                     "paper; higher leaves stage II more freedom. Not used with other models.",
+                ),
+                io.Combo.Input(
+                    "view",
+                    options=list(VIEWS),
+                    default="none",
+                    optional=True,
+                    tooltip="two-row square: the spectrogram is the 512 x 512 picture itself, which is painted as it is seen.",
                 ),
             ],
             outputs=[
@@ -132,10 +140,11 @@ class FactorizedColorize(io.ComfyNode):
         vae: comfy.sd.VAE | None = None,
         vae_interval: int = 3,
         noise_level: int = CONDITION_LEVEL,
+        view: str = "none",
     ) -> io.NodeOutput:
         request = Request(NODE, positive, negative, seed, steps, cfg, start_step)
         way = Way(model, sampler_name, scheduler, vae, vae_interval, noise_level)
-        pixels, remarks = colorize(spectrogram, request, way)
+        pixels, remarks = colorize(spectrogram, request, way, view)
         logger.info("%s: %s", NODE, " ".join(remarks))
         tell(cls.hidden, "\n".join(remarks))
         return io.NodeOutput(pixels)

@@ -88,6 +88,10 @@ def test_template_runs_and_its_picture_sound_and_video_agree(template: Path, ser
     for picture, recording in zip(files[".png"], files[".flac"], strict=True):
         columns, rows = Image.open(picture).size
         sound, rate = soundfile.read(recording)
+        if template.stem == "images_that_sound_square":
+            assert (rows, columns, len(sound), rate) == (2 * ROWS, FRAMES // 2, FRAMES * HOP, SAMPLE_RATE)
+            columns = FRAMES
+            continue
         assert rows == ROWS
         if template.stem == "imprint_a_photo":  # the recording's own rate and channels
             assert (rate, sound.shape) == (44100, (columns * 441, 2))

@@ -120,7 +120,7 @@ def test_the_sockets_are_those_promised(nodes):
     expected = {
         "FactorizedColorize": [
             *["spectrogram", "model", "positive", "negative", "seed", "steps", "cfg", "start_step", "sampler_name", "scheduler"],
-            *["vae", "vae_interval", "noise_level"],
+            *["vae", "vae_interval", "noise_level", "view"],
         ],
         "LoadColorModel": ["color_model_name"],
         "LoadDeepFloydIF": ["stage_1_name", "stage_2_name", "weight_dtype", "clip"],
@@ -182,6 +182,16 @@ def test_every_way_keeps_the_gray_of_each_picture_of_a_batch_and_gives_it_colour
     assert torch.equal(first, colorize(nodes, spectrogram=picture[:1], **way | fewer)), "a seed gives one picture"
     assert not torch.equal(first, colorize(nodes, spectrogram=picture[:1], **way | fewer, seed=4))
     assert not torch.equal(first, colorize(nodes, spectrogram=picture[:1], **way | fewer, cfg=1.0)), "the prompt has a say"
+
+
+def test_every_way_paints_a_square_canvas_as_it_is_seen(nodes, way):
+    square = torch.cat([spectrogram(), spectrogram(seed=6)], dim=1)
+    colored = colorize(nodes, spectrogram=square, view="two-row square", **way)
+    assert colored.shape == square.shape
+    assert (colored.mean(dim=-1) - square[..., 0]).abs().max() < 1e-3
+    assert (colored - square).abs().max() > 0.01, "there is colour in it"
+    with pytest.raises(ValueError, match="FactorizedColorize: spectrogram is 256 pixels high, but view two-row square has 512"):
+        colorize(nodes, view="two-row square", **way)
 
 
 def test_a_coloured_png_saved_and_loaded_by_comfyui_sounds_as_the_gray_one(nodes, pack, quarter, tmp_path, monkeypatch):
