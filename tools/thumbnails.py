@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 import av
-from PIL import Image
+from PIL import Image, ImageOps
 
 sys.path.append(str(Path(__file__).resolve().parent.parent))
 from launch import workflow  # noqa: E402
@@ -48,8 +48,8 @@ def stacked(pictures: list[Image.Image]) -> Image.Image:
     for i, picture in enumerate(pictures):
         top, bottom = (height * j // len(pictures) for j in (i, i + 1))
         columns = min(picture.width, picture.height * width // (bottom - top))
-        part = picture.convert("RGB").crop((0, 0, columns, picture.height))
-        thumbnail.paste(part.resize((width, bottom - top), Image.Resampling.LANCZOS), (0, top))
+        part = ImageOps.contain(picture.convert("RGB").crop((0, 0, columns, picture.height)), (width, bottom - top), Image.Resampling.LANCZOS)
+        thumbnail.paste(part, ((width - part.width) // 2, top))
     return thumbnail
 
 
@@ -61,7 +61,8 @@ def main() -> None:
             files = server.files_of(workflow.to_prompt(workflow.load(TEMPLATES / f"{name}.json"), object_info))
             pictures = [Image.open(path) for path in files if path.suffix == ".png"]
             videos = [path for path in files if path.suffix == ".mp4"]
-            rows = pictures if len(pictures) > 1 else [*pictures, *map(frame, videos)]
+            square = any(picture.width <= picture.height for picture in pictures)  # which fills the thumbnail by itself
+            rows = pictures if len(pictures) > 1 else [*([] if square else pictures), *map(frame, videos)]
             (TEMPLATES / f"{name}.jpg").write_bytes(jpeg(stacked(rows), LARGEST))
             print(f"{name}: {len(rows)} rows", flush=True)
 
