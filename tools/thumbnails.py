@@ -48,7 +48,8 @@ def stacked(pictures: list[Image.Image]) -> Image.Image:
     for i, picture in enumerate(pictures):
         top, bottom = (height * j // len(pictures) for j in (i, i + 1))
         columns = min(picture.width, picture.height * width // (bottom - top))
-        part = ImageOps.contain(picture.convert("RGB").crop((0, 0, columns, picture.height)), (width, bottom - top), Image.Resampling.LANCZOS)
+        left = picture.convert("RGB").crop((0, 0, columns, picture.height))
+        part = ImageOps.contain(left, (width, bottom - top), Image.Resampling.LANCZOS)
         thumbnail.paste(part, ((width - part.width) // 2, top))
     return thumbnail
 
