@@ -9,6 +9,7 @@ playhead video's first ten seconds. A minute or two a template on two CPU cores.
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -22,7 +23,9 @@ from tools.comfyui import temporary_server  # noqa: E402
 from tools.jpeg import jpeg  # noqa: E402
 
 TEMPLATES = REPO / "workflows"
-PUBLISHED = {"images_that_sound", "images_that_sound_few_steps"}
+SHOWN_AS = {"colorize_deepfloyd": "colorize_embedded", "sds_deepfloyd": "sds_embedded"}
+"""Templates on DeepFloyd IF, which could not be run here, have the thumbnail of what the embedded models make, and their notes say so."""
+PUBLISHED = {"images_that_sound", "images_that_sound_few_steps", *SHOWN_AS}
 """Templates whose models have to be fetched."""
 SIZE = (640, 400)
 LARGEST = 40_000
@@ -66,6 +69,8 @@ def main() -> None:
             rows = pictures if len(pictures) > 1 else [*([] if square else pictures), *map(frame, videos)]
             (TEMPLATES / f"{name}.jpg").write_bytes(jpeg(stacked(rows), LARGEST))
             print(f"{name}: {len(rows)} rows", flush=True)
+    for name, embedded in SHOWN_AS.items():
+        shutil.copyfile(TEMPLATES / f"{embedded}.jpg", TEMPLATES / f"{name}.jpg")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,15 @@
 """Every template, executed by the real server with its steps cut to four and the longest canvas to two windows, and its files looked at.
 
-Those for published models run as their embedded twins: the same graph with the embedded models' names, and a small random LoRA for a LoRA.
+Those for published models run as their embedded twins: the same graph with the embedded models' names, a small random LoRA for a LoRA, and
+for DeepFloyd IF small random stages of its own layout.
 """
 
 from __future__ import annotations
 
 import math
+import re
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ import av
 import numpy as np
 import pytest
 import soundfile
+import tiny_deepfloyd
 import torch
 from PIL import Image
 from safetensors.torch import save_file
@@ -21,15 +25,18 @@ from safetensors.torch import save_file
 from launch import workflow
 from launch.environment import REPO, QuickstartError
 from launch.server import Server
+from published import models as published
 
 TEMPLATES = sorted((REPO / "workflows").glob("*.json"))
 STEPS = 4
 LONG = 12.8  # seconds: two windows of 10.24
+SHORT = 3.2  # for DeepFloyd IF, whose stages take long on a CPU even where they are small
 SAMPLE_RATE, HOP, ROWS = 16000, 160, 256
 FRAMES, TRIMMED = 1024, 32
 
 CHECKPOINT, LORA = "checkpoints/v1-5-pruned-emaonly-fp16.safetensors", "lcm-lora-sdv1-5.safetensors"
-OFFERED = {"images_that_sound": {CHECKPOINT: "checkpoints"}, "images_that_sound_few_steps": {CHECKPOINT: "checkpoints", LORA: "loras"}}
+OFFERED = {name: {CHECKPOINT: "checkpoints"} for name in ("images_that_sound", "images_that_sound_few_steps", "colorize_deepfloyd")}
+OFFERED["images_that_sound_few_steps"] |= {LORA: "loras"}
 """Files that ComfyUI's missing-model list can offer, with their folders under models/."""
 
 
@@ -43,7 +50,7 @@ def prompt_of(template: Path, object_info: dict[str, Any], steps: int | None = N
         if steps and "candidates" in node["inputs"]:
             node["inputs"] |= {"candidates": 5, "budget": 4.5}
         if steps and "warm_start" in node["inputs"]:
-            node["inputs"] |= {"iterations": steps, "warm_start": 1}
+            node["inputs"] |= {"iterations": steps, "warm_start": 1, "hidden": 16}
         if steps and "start_step" in node["inputs"]:
             node["inputs"]["start_step"] = 1
     return prompt
@@ -56,12 +63,17 @@ def picture_alone(prompt: workflow.Prompt, object_info: dict[str, Any]) -> workf
 
 
 def embedded_twin(prompt: workflow.Prompt, server: Server) -> workflow.Prompt:
-    """The same prompt on the embedded models; its LoRAs are written into the server's folder."""
+    """The same prompt on the embedded models; its LoRAs and DeepFloyd IF are written into the server's folder."""
     for node in prompt.values():
         inputs = node["inputs"]
         inputs |= {name: "embedded" for name in ("image_model_name", "audio_model_name", "vocoder_name") if name in inputs}
         if "lora_name" in inputs:
             write_lora(server.base / "models" / "loras" / inputs["lora_name"])
+        if "stage_1_name" in inputs:
+            tiny_deepfloyd.write_stage_1(server.base / "models" / inputs["stage_1_name"])
+            tiny_deepfloyd.write_stage_2(server.base / "models" / inputs["stage_2_name"])
+            for other in prompt.values():
+                other["inputs"] |= {"seconds": SHORT} if "seconds" in other["inputs"] else {}
     return prompt
 
 
@@ -152,6 +164,60 @@ def test_the_imprint_template_has_the_papers_settings(object_info: dict[str, Any
     samplers = [node["inputs"] for node in prompt.values() if node["class_type"] == "KSampler"]
     assert [(sampler["steps"], sampler["cfg"], sampler["sampler_name"]) for sampler in samplers] == [(50, 7.5, "ddim"), (100, 7.5, "ddim")]
     assert workflow.node_of(prompt, "ImprintBaseline")["rho"] == 0.5
+
+
+def test_the_colour_template_has_the_papers_settings(object_info: dict[str, Any]) -> None:
+    prompt = prompt_of(REPO / "workflows" / "colorize_deepfloyd.json", object_info)
+    colorize = workflow.node_of(prompt, "FactorizedColorize")
+    assert colorize == colorize | dict(steps=30, cfg=10.0, start_step=7, noise_level=50)
+    trim, loader = (prompt[colorize[name][0]] for name in ("spectrogram", "model"))
+    assert trim["class_type"] == "TrimCanvas" and trim["inputs"]["columns"] == TRIMMED
+    assert loader["inputs"] == loader["inputs"] | dict(stage_1_name="diffusers/IF-I-M-v1.0", stage_2_name="diffusers/IF-II-M-v1.0")
+    sampler, papers = (
+        workflow.node_of(graph, "MultimodalKSampler")
+        for graph in (prompt, prompt_of(REPO / "workflows" / "images_that_sound.json", object_info))
+    )
+    settings = {name for name, value in papers.items() if not isinstance(value, list)}
+    assert {name: sampler[name] for name in settings} == {name: papers[name] for name in settings}
+
+
+def test_the_colour_templates_have_the_papers_words_ready(object_info: dict[str, Any]) -> None:
+    for template in ("colorize_deepfloyd", "colorize_embedded"):
+        prompt = prompt_of(REPO / "workflows" / f"{template}.json", object_info)
+        encoder = prompt[workflow.node_of(prompt, "FactorizedColorize")["positive"][0]]["inputs"]
+        assert workflow.value(prompt, encoder, "text").startswith("a colorful photo of ")
+
+
+def test_the_score_distillation_template_has_the_papers_settings(object_info: dict[str, Any]) -> None:
+    prompt = prompt_of(REPO / "workflows" / "sds_deepfloyd.json", object_info)
+    settings = dict(iterations=40_000, warm_start=5_000, lambda_sds=0.4, image_cfg=80.0, audio_cfg=10.0, crops=8, learning_rate=1e-4)
+    settings |= dict(seconds=10.24, hidden=256, canvas="network")
+    distillation = workflow.node_of(prompt, "SDSBaseline")
+    assert distillation == distillation | settings
+    assert prompt[distillation["image_model"][0]]["class_type"] == "LoadDeepFloydIF"
+    assert workflow.node_of(prompt, "LoadDualUNets")["audio_model_name"].startswith("diffusers/auffusion")
+
+
+def commands(template: Path) -> list[str]:
+    """What a template's note tells to fetch."""
+    notes = [node["widgets_values"][0] for node in workflow.load(template)["nodes"] if node["type"] == "MarkdownNote"]
+    return re.findall(r"python fetch\.py ([^`\n]+)", "".join(notes))
+
+
+def names_in_boxes(model: published.Model) -> Iterator[str]:
+    """By which loaders offer a published model: a folder, or a file with its folder or without."""
+    for source in model.sources:
+        file = source.save_as or source.files[0]
+        yield from (source.folder, f"{source.folder}/{file}", file)
+
+
+@pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: path.stem)
+def test_what_a_template_loads_is_what_its_note_fetches(template: Path, object_info: dict[str, Any]) -> None:
+    loaded = {value for node in prompt_of(template, object_info).values() for value in node["inputs"].values() if isinstance(value, str)}
+    wanted = {name for name, model in published.MODELS.items() if loaded & set(names_in_boxes(model))}
+    for command in commands(template):
+        assert set(command.split()) == wanted
+    assert commands(template) or not wanted
 
 
 def test_the_saved_colour_picture_plays_as_its_gray_does(server: Server, object_info: dict[str, Any]) -> None:
