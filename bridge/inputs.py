@@ -198,13 +198,6 @@ def mixed(samples: Tensor, node: str, mix: str = "mix") -> Tensor:
     return mean
 
 
-def number(value: float, node: str, socket: str, lowest: float, highest: float = math.inf) -> None:
-    """Raise ValueError naming node, socket and range unless lowest <= value <= highest: a link can bring what the widget would not."""
-    if not lowest <= value <= highest:
-        limits = f"{lowest:g} or more" if highest == math.inf else f"{lowest:g} to {highest:g}"
-        raise ValueError(f"{node}: {socket} is {value}; it can be {limits}. Change what is linked to it.")
-
-
 def pair(first: Tensor, second: Tensor, node: str, sockets: tuple[str, str]) -> tuple[Tensor, Tensor]:
     """Both tensors with one batch size: a batch of one goes with every item of the other. Raises ValueError for any other difference."""
     sizes = len(first), len(second)

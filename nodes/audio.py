@@ -80,7 +80,7 @@ class SpectrogramToAudio(io.ComfyNode):
     @classmethod
     def execute(cls, spectrogram, vocoder=None, iterations=48, magnitude="vocoder", loop=False) -> io.NodeOutput:
         pictures = inputs.picture(spectrogram, "SpectrogramToAudio")
-        inputs.number(iterations, "SpectrogramToAudio", "iterations", 1)
+        inputs.in_range(cls, {"iterations": iterations})
         progress = comfy.utils.ProgressBar(len(pictures))
         return io.NodeOutput(sound(play(pictures, vocoder, iterations, magnitude == "picture", progress.update_absolute, loop)))
 
@@ -129,7 +129,7 @@ class AudioToSpectrogram(io.ComfyNode):
     @classmethod
     def execute(cls, audio, seconds, normalize=True, channels=inputs.MIXES[0]) -> io.NodeOutput:
         node = "AudioToSpectrogram"
-        inputs.number(seconds, node, "seconds", 0)
+        inputs.in_range(cls, {"seconds": seconds})
         progress = comfy.utils.ProgressBar(1)
         return io.NodeOutput(spectrogram_of(inputs.mono(audio, node, channels), seconds, normalize, progress.update_absolute))
 
@@ -160,7 +160,7 @@ class TrimCanvas(io.ComfyNode):
     @classmethod
     def execute(cls, spectrogram, audio, columns) -> io.NodeOutput:
         node = "TrimCanvas"
-        inputs.number(columns, node, "columns", 0)
+        inputs.in_range(cls, {"columns": columns})
         width = inputs.picture(spectrogram, node).shape[2]
         samples, rate = inputs.waveform(audio, node)
         kept = width - columns

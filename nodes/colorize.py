@@ -11,7 +11,7 @@ import comfy.sd
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..bridge import files
+from ..bridge import files, inputs
 from ..bridge.color_sampling import Request
 from ..bridge.colorizing import Way, colorize
 from ..bridge.deepfloyd_folder import DEEPFLOYD_DTYPES, TOKENS, DeepFloydIF, load_deepfloyd
@@ -142,6 +142,8 @@ class FactorizedColorize(io.ComfyNode):
         noise_level: int = CONDITION_LEVEL,
         view: str = "none",
     ) -> io.NodeOutput:
+        numbers = {"seed": seed, "steps": steps, "cfg": cfg, "start_step": start_step}
+        inputs.in_range(cls, numbers | {"vae_interval": vae_interval, "noise_level": noise_level})
         request = Request(NODE, positive, negative, seed, steps, cfg, start_step)
         way = Way(model, sampler_name, scheduler, vae, vae_interval, noise_level)
         pixels, remarks = colorize(spectrogram, request, way, view)

@@ -9,6 +9,7 @@ import torch
 from comfy_api.latest import io
 from torch import Tensor
 
+from ..bridge import inputs
 from ..bridge.keeper_search import DRAFT_SAMPLER, LARGEST_BATCH, LARGEST_SEED, NOISY, Judge, Sampling, Search, onsets
 from ..bridge.scoring import Scorer, one_line
 from ..bridge.vocoding import LoadedVocoder, sound
@@ -121,6 +122,8 @@ class KeeperSearch(io.ComfyNode):
         batch_size: int = 0,
         view: str = "none",
     ) -> io.NodeOutput:
+        numbers = {"seed": seed, "candidates": candidates, "keepers": keepers, "budget": budget, "steps": steps, "batch_size": batch_size}
+        inputs.in_range(cls, numbers)
         judge = Judge(
             NODE,
             vae,

@@ -155,8 +155,7 @@ class KeepBest(io.ComfyNode):
     @classmethod
     def execute(cls, scores, count, rule, images=None, audio=None, latents=None, picture_weight=0.5) -> io.NodeOutput:
         total = len(scores.picture)
-        if count < 1:
-            raise ValueError(f"KeepBest: count is {count}. Keep 1 or more, at most {total}.")
+        inputs.in_range(cls, {"count": count, "picture_weight": picture_weight})
         if count > total:
             raise ValueError(
                 f"KeepBest: count is {count}, but {total} samples were scored. Keep at most {total}, or sample a larger batch."

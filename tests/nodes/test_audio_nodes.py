@@ -355,3 +355,14 @@ def test_a_picture_that_is_no_spectrogram_is_refused_with_node_culprit_and_remed
     for node, inputs in (("SpectrogramToAudio", (image,)), ("TrimCanvas", (image, sound, 32)), ("CycleConsistency", (image, sound))):
         with pytest.raises(ValueError, match=f"{node}: spectrogram .*{message}"):
             as_comfyui_runs_it(getattr(nodes, node)).execute(*inputs)
+
+
+@pytest.mark.parametrize("value", [-1, float("nan"), 1e9])
+def test_numbers_that_a_link_brings_beyond_their_widget_are_refused_by_name(nodes, value):
+    silence, black = audio(torch.zeros(1, 1, 16000)), torch.zeros(1, 256, 64, 3)
+    with pytest.raises(ValueError, match="AudioToSpectrogram: seconds is .*; it is a number from 0.0 to 3600.0"):
+        nodes.AudioToSpectrogram.execute(silence, value)
+    with pytest.raises(ValueError, match="TrimCanvas: columns is .*; it is a whole number from 0"):
+        nodes.TrimCanvas.execute(black, silence, value)
+    with pytest.raises(ValueError, match="SpectrogramToAudio: iterations is .*; it is a whole number from 1"):
+        nodes.SpectrogramToAudio.execute(black, iterations=value)

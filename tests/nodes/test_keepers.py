@@ -222,6 +222,10 @@ def test_a_square_canvas_is_scored_as_it_is_seen_and_heard_by_its_halves(modules
     ("inputs", "told"),
     [
         ({"keepers": 7}, "7 keepers of 6"),
+        ({"keepers": 0}, "keepers is 0; it is a whole number from 1"),
+        ({"budget": float("nan")}, "budget is nan; it is a number from 0.1"),
+        ({"steps": 2.5}, "steps is 2.5; it is a whole number"),
+        ({"seed": 2**64}, "seed is 18446744073709551616; it is a whole number from 0"),
         ({"budget": 0.5}, "budget of 0.5 full samples is too small"),
         ({"sampler": "dpmpp_2m_sde"}, "dpmpp_2m_sde, which adds noise of its own"),
         ({"image_prompt": ""}, "image_prompt is empty"),

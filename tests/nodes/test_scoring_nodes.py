@@ -136,8 +136,8 @@ def test_an_output_whose_input_is_open_blocks_what_uses_it_with_a_word(nodes):
     ("given", "told"),
     [
         ({"count": 3}, "count is 3, but 2 samples"),
-        ({"count": 0}, "count is 0. Keep 1 or more"),
-        ({"count": -1}, "count is -1. Keep 1 or more"),
+        ({"count": 0}, "count is 0; it is a whole number from 1"),
+        ({"count": -1}, "count is -1; it is a whole number from 1"),
         ({"images": images(3)}, "images is a batch of 3"),
         ({"audio": audio(1)}, "audio is a batch of 1"),
         ({"latents": {"samples": torch.zeros(5, 4, 2, 2)}}, "latents is a batch of 5"),
