@@ -10,9 +10,9 @@ import pytest
 
 REPO = Path(__file__).resolve().parent.parent
 PACK = ("itsound_core", "bridge", "nodes")
-ROOMS = ("itsound_core", "bridge", "nodes", "lab", "launch", "tools", "tests")
+ROOMS = ("itsound_core", "bridge", "nodes", "published", "lab", "launch", "tools", "tests")
 COMFYUI_NODES = "comfyui.nodes"
-MAY_USE = {"itsound_core": set(), "bridge": {"itsound_core"}, "nodes": {"bridge", "itsound_core"}, "launch": set()}
+MAY_USE = {"itsound_core": set(), "bridge": {"itsound_core"}, "nodes": {"bridge", "itsound_core"}, "published": set(), "launch": set()}
 """The other rooms that a room's files may import from; the rest may use any."""
 
 
