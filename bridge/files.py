@@ -143,10 +143,10 @@ def naming(node: str, socket: str, name: str) -> Iterator[None]:
     except comfy.model_management.OOM_EXCEPTION:
         raise
     except UNREADABLE as error:
-        told = str(error)
+        reason = str(error)
         if not isinstance(error, (ValueError, RuntimeError, OSError)):  # the rest says what failed in the code, not in the file
-            told = f"A file of it is damaged, or of another model. Copy it again from its source. ({type(error).__name__}: {error})"
-        raise ValueError(f'{node}: {socket} is "{_shown(name)}". {told}') from error
+            reason = f"A file of it is damaged, or of another model. Copy it again from its source. ({type(error).__name__}: {error})"
+        raise ValueError(f'{node}: {socket} is "{_shown(name)}". {reason}') from error
 
 
 def _shown(name: str) -> str:

@@ -64,17 +64,17 @@ class Provenance:
 
     def tags(self) -> dict[str, str]:
         """Metadata under the names that players, file managers and ffprobe show. --disable-metadata leaves only what the file is."""
-        told = dict(self.prompts)
+        facts = dict(self.prompts)
         if self.seeds:
-            told["Seed"] = ", ".join(map(str, self.seeds))
+            facts["Seed"] = ", ".join(map(str, self.seeds))
         if self.models:
-            told["Models"] = ", ".join(self.models)
+            facts["Models"] = ", ".join(self.models)
         if args.disable_metadata:
-            told = {}
+            facts = {}
         what = "AI-generated image that sounds" if self.generated else "An image that sounds"
         tags = {
-            "title": " / ".join(told[role] for role in self.prompts if role in told) or "An image that sounds",
-            "comment": ". ".join([what, *(f"{name}: {text}" for name, text in told.items())]),
+            "title": " / ".join(facts[role] for role in self.prompts if role in facts) or "An image that sounds",
+            "comment": ". ".join([what, *(f"{name}: {text}" for name, text in facts.items())]),
             "software": "Images that Sound for ComfyUI",
         }
         return tags | ({"digital_source_type": self.source_type} if self.source_type else {})

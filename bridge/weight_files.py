@@ -75,10 +75,10 @@ def _best(folder: Path, stems: Sequence[str], variants: Sequence[str]) -> Path:
 
 
 def _read_shards(index: Path) -> dict[str, Tensor]:
-    places = read_json(index).get("weight_map")
-    if not isinstance(places, dict) or not places:
+    shard_of = read_json(index).get("weight_map")
+    if not isinstance(shard_of, dict) or not shard_of:
         raise ValueError(f"{index} has no weight_map, so it does not say which shard holds what. {COPY_AGAIN}")
-    shards = list(dict.fromkeys(places.values()))
+    shards = list(dict.fromkeys(shard_of.values()))
     if not all(isinstance(shard, str) and shard and Path(shard).name == shard for shard in shards):
         raise ValueError(f"{index}: its weight_map names something else than files beside it. {COPY_AGAIN}")
     missing = [shard for shard in shards if not os.path.isfile(index.parent / shard)]

@@ -36,9 +36,9 @@ def apply_colormap(picture: Tensor, name: str) -> Tensor:
         return picture[..., None].clamp(0.0, 1.0).repeat_interleave(3, dim=-1)
     anchors = picture.new_tensor(COLORMAPS[name])
     residuals = anchors - anchors.mean(dim=-1, keepdim=True)
-    place = picture * (len(anchors) - 1)
-    lower = place.long().clamp(max=len(anchors) - 2)
-    residual = torch.lerp(residuals[lower], residuals[lower + 1], (place - lower)[..., None])
+    position = picture * (len(anchors) - 1)
+    lower = position.long().clamp(max=len(anchors) - 2)
+    residual = torch.lerp(residuals[lower], residuals[lower + 1], (position - lower)[..., None])
     gray = picture[..., None]
     tiny = torch.finfo(picture.dtype).tiny
     down, up = (-residual.amin(dim=-1, keepdim=True)).clamp(min=tiny), residual.amax(dim=-1, keepdim=True).clamp(min=tiny)

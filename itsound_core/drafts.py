@@ -16,23 +16,23 @@ LEAST = 8
 """Steps below which a draft tells little; of samples with fewer than twice as many, half of theirs."""
 
 
-def draft_places(steps: int, draft_steps: int, onsets: Collection[int] = ()) -> list[int]:
+def draft_levels(steps: int, draft_steps: int, onsets: Collection[int] = ()) -> list[int]:
     """Which of a schedule's 0..steps noise levels a draft of so many steps takes: evenly from the first to the last, and every onset.
 
     onsets: levels at which a model begins to take part, as after a warm start; a draft that passes over one becomes another sample. Each
-    takes the place of the nearest level. Raises ValueError when draft_steps is not in 1 .. steps, or too few for the onsets.
+    takes the place of the nearest one. Raises ValueError when draft_steps is not in 1 .. steps, or too few for the onsets.
     """
     if not 1 <= draft_steps <= steps:
         raise ValueError(f"a draft of {steps} steps takes 1 to {steps} of them, not {draft_steps}.")
-    places = [round(i * steps / draft_steps) for i in range(draft_steps + 1)]
-    free = set(range(1, draft_steps)) - {places.index(onset) for onset in onsets if onset in places}
-    for onset in sorted(set(onsets) - set(places)):
+    levels = [round(i * steps / draft_steps) for i in range(draft_steps + 1)]
+    free = set(range(1, draft_steps)) - {levels.index(onset) for onset in onsets if onset in levels}
+    for onset in sorted(set(onsets) - set(levels)):
         if not free:
             raise ValueError(f"a draft of {draft_steps} steps is too short: models begin to take part after {sorted(onsets)} of {steps}.")
-        nearest = min(free, key=lambda i: abs(places[i] - onset))
-        places[nearest] = onset
+        nearest = min(free, key=lambda i: abs(levels[i] - onset))
+        levels[nearest] = onset
         free.remove(nearest)
-    return sorted(places)
+    return sorted(levels)
 
 
 @dataclass(frozen=True)

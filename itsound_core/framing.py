@@ -82,10 +82,10 @@ class Captions:
         """Lay out letters `size` pixels high."""
         self.width, self.margin = width, size
         self.heading = Typeface("".join(HEADINGS), size * 3 // 4)
-        told = {heading: text for heading, text in zip(HEADINGS, map(clean, prompts), strict=True) if text}
-        self.column = (width - self.margin) // max(len(told), 1) - self.margin
-        typefaces = {heading: Typeface(text, size) for heading, text in told.items()}
-        self.columns = [(heading, face, face.wrap(told[heading], self.column, MAX_LINES)) for heading, face in typefaces.items()]
+        filled = {heading: text for heading, text in zip(HEADINGS, map(clean, prompts), strict=True) if text}
+        self.column = (width - self.margin) // max(len(filled), 1) - self.margin
+        typefaces = {heading: Typeface(text, size) for heading, text in filled.items()}
+        self.columns = [(heading, face, face.wrap(filled[heading], self.column, MAX_LINES)) for heading, face in typefaces.items()]
         self.height = max((self._text_top + face.line_height * len(lines) + self.margin for _, face, lines in self.columns), default=0)
 
     @property

@@ -13,7 +13,7 @@ from ..bridge import inputs
 from ..bridge.keeper_search import DRAFT_SAMPLER, LARGEST_BATCH, LARGEST_SEED, NOISY, Judge, Sampling, Search, onsets
 from ..bridge.scoring import Scorer, one_line
 from ..bridge.vocoding import LoadedVocoder, sound
-from ..itsound_core.drafts import draft_places, plan
+from ..itsound_core.drafts import draft_levels, plan
 from ..itsound_core.latents import PIXELS_PER_LATENT
 from ..itsound_core.spectrogram import AUFFUSION
 from ..itsound_core.views import VIEWS, canvas_rows
@@ -147,7 +147,7 @@ class KeeperSearch(io.ComfyNode):
             planned = plan(candidates, keepers, len(sigmas) - 1, budget, fewest=1 + len(entries))
         except ValueError as error:
             raise ValueError(f"{NODE}: {error}") from None
-        draft_sigmas = sigmas[draft_places(planned.steps, planned.draft_steps, entries)] if planned.draft_steps else None
+        draft_sigmas = sigmas[draft_levels(planned.steps, planned.draft_steps, entries)] if planned.draft_steps else None
         sampling = Sampling(guider, canvas, latent_image.get("noise_mask"), sampler_name, sigmas, draft_sigmas, batch_size)
         kept = Search(sampling, judge, planned, seed, keepers).run()
         latents = torch.cat([one.latent for one in kept if one.latent is not None])

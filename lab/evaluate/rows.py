@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
-from itsound_core.drafts import draft_places
+from itsound_core.drafts import draft_levels
 from itsound_core.sampling import STABLE_DIFFUSION
 
 Method = Literal["denoise", "imprint", "sds", "replay"]
@@ -81,7 +81,7 @@ class Row:
     @property
     def places(self) -> list[int]:
         """The noise levels that it takes, of those of the full sample."""
-        return draft_places(self.draft_of or self.steps, self.steps, self.onsets)
+        return draft_levels(self.draft_of or self.steps, self.steps, self.onsets)
 
     @property
     def voters(self) -> list[int]:

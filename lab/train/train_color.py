@@ -266,7 +266,7 @@ def main() -> None:
     parser.add_argument("--evaluate", choices=("dev", "heldout"), help="measure the checkpoint instead of training")
     parser.add_argument("--guidance", type=float, default=3.0)
     parser.add_argument("--seeds", type=int, default=1, help="of the right prompt, to evaluate")
-    parser.add_argument("--every", type=int, default=1, help="evaluate every so manyth canvas")
+    parser.add_argument("--every", type=int, default=1, help="evaluate one canvas of so many")
     parser.add_argument("--columns", type=int, default=256, help="evaluate the left of each canvas")
     parser.add_argument("--export", action="store_true", help="write models/embedded-color instead of training")
     args = parser.parse_args()

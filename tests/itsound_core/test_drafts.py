@@ -5,7 +5,7 @@ from math import ceil
 
 import pytest
 
-from itsound_core.drafts import LEAST, MOST, Plan, draft_places, plan
+from itsound_core.drafts import LEAST, MOST, Plan, draft_levels, plan
 
 SEARCHES = [(64, 4, 100, 22.0), (64, 4, 100, 64 / 3), (16, 2, 100, 16 / 3), (16, 1, 50, 5.0), (8, 2, 20, 6.0), (4, 1, 4, 3.0)]
 
@@ -61,7 +61,7 @@ def test_the_smallest_budget_that_is_named_is_enough():
 
 @pytest.mark.parametrize(("steps", "draft_steps"), [(100, 20), (100, 15), (50, 8), (4, 2), (7, 7), (5, 1)])
 def test_a_draft_goes_evenly_from_the_first_noise_level_to_the_last(steps, draft_steps):
-    places = draft_places(steps, draft_steps)
+    places = draft_levels(steps, draft_steps)
     strides = [late - early for early, late in pairwise(places)]
     assert places[0] == 0 and places[-1] == steps and len(strides) == draft_steps
     assert max(strides) - min(strides) <= 1 and min(strides) >= 1
@@ -70,19 +70,19 @@ def test_a_draft_goes_evenly_from_the_first_noise_level_to_the_last(steps, draft
 @pytest.mark.parametrize("onsets", [{10}, {1, 99}, {10, 11, 12}, {7, 50, 93}])
 @pytest.mark.parametrize("draft_steps", [8, 12, 20])
 def test_a_draft_takes_every_onset_and_has_no_more_steps_for_it(draft_steps, onsets):
-    places = draft_places(100, draft_steps, onsets)
+    places = draft_levels(100, draft_steps, onsets)
     assert onsets < set(places) and len(set(places)) == draft_steps + 1 and places == sorted(places)
     assert places[0] == 0 and places[-1] == 100
     assert max(late - early for early, late in pairwise(places)) <= (1 + len(onsets)) * ceil(100 / draft_steps)
 
 
 def test_a_draft_with_fewer_steps_than_onsets_is_refused():
-    assert draft_places(100, 3, {10, 90}) == [0, 10, 90, 100]
+    assert draft_levels(100, 3, {10, 90}) == [0, 10, 90, 100]
     with pytest.raises(ValueError, match=r"2 steps is too short.*\[10, 90\] of 100"):
-        draft_places(100, 2, {10, 90})
+        draft_levels(100, 2, {10, 90})
 
 
 @pytest.mark.parametrize("draft_steps", [0, 101])
 def test_a_draft_longer_than_its_sample_is_refused(draft_steps):
     with pytest.raises(ValueError, match="takes 1 to 100 of them"):
-        draft_places(100, draft_steps)
+        draft_levels(100, draft_steps)
