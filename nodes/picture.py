@@ -6,6 +6,7 @@ import torch
 from comfy_api.latest import io
 
 from ..bridge import inputs
+from ..itsound_core.colorize import color_spectrogram
 from ..itsound_core.colormap import COLORMAPS, apply_colormap, renormalize
 from ..itsound_core.spectrogram import AUFFUSION
 from ..itsound_core.views import VIEWS
@@ -47,7 +48,10 @@ class RenormalizeSpectrogram(io.ComfyNode):
     @classmethod
     def execute(cls, spectrogram, colormap, stretch=True) -> io.NodeOutput:
         picture = inputs.picture(spectrogram, "RenormalizeSpectrogram")
-        return io.NodeOutput(apply_colormap(renormalize(picture) if stretch else picture, colormap))
+        if stretch:
+            return io.NodeOutput(apply_colormap(renormalize(picture), colormap))
+        colours = apply_colormap(picture, colormap).movedim(-1, 1)  # BHWC -> BCHW
+        return io.NodeOutput(color_spectrogram(picture[:, None], colours).pixels.movedim(1, -1))
 
 
 class ViewCanvas(io.ComfyNode):

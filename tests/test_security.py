@@ -23,6 +23,8 @@ CODE_FROM_TEXT = {"eval", "exec", "compile", "__import__", "pickle.load", "pickl
 NETWORK_AND_PROCESSES = {"requests", "urllib", "http", "socket", "huggingface_hub", "subprocess"}
 # Inside ComfyUI's output folder; tests/nodes/test_sds_node.py and test_saving_node.py hold them to that.
 OUTPUT_WRITERS = {"bridge/checkpoint.py": {"mkdir", "write_bytes", "unlink"}, "bridge/saving.py": {"write_bytes", "unlink"}}
+IN_MEMORY = {"buffer", "data", "self.distillation"}
+"""What a `save` of the pack may be given: io.BytesIO objects by their names, and what a checkpoint takes to save."""
 FILE_WRITERS = {"write_text", "write_bytes", "mkdir", "makedirs", "unlink", "rmtree", "rename", "save_file", "tofile"}
 
 
@@ -67,6 +69,11 @@ def test_nodes_reach_no_network_start_no_process_and_write_no_file(path: Path) -
     assert not imported(path) & {*NETWORK_AND_PROCESSES, "published", "fetch"}
     for name, call in calls(path):
         assert name.split(".")[-1] not in FILE_WRITERS - OUTPUT_WRITERS.get(named(path), set()), f"line {call.lineno}: {name}"
-        if name == "open":
-            mode = [*call.args[1:2], *(keyword.value for keyword in call.keywords if keyword.arg == "mode")]
+        if name in ("torch.save", "np.save", "numpy.save") or name.endswith(".save") and call.args:
+            # into a buffer in memory, or a method of ours; a path is a file
+            target = call.args[-1 if name.startswith("torch") else 0]
+            assert ast.unparse(target) in IN_MEMORY, f"line {call.lineno}: {name}"
+        if name == "open" or name.endswith(".open") and not ast.unparse(call.func).startswith(("av.", "Image.")):
+            first = 1 if name == "open" else 0
+            mode = [*call.args[first : first + 1], *(keyword.value for keyword in call.keywords if keyword.arg == "mode")]
             assert all(ast.unparse(argument).strip("'\"") in ("r", "rb") for argument in mode), f"line {call.lineno}: opened for writing"

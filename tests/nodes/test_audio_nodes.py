@@ -366,3 +366,12 @@ def test_numbers_that_a_link_brings_beyond_their_widget_are_refused_by_name(node
         nodes.TrimCanvas.execute(black, silence, value)
     with pytest.raises(ValueError, match="SpectrogramToAudio: iterations is .*; it is a whole number from 1"):
         nodes.SpectrogramToAudio.execute(black, iterations=value)
+
+
+def test_griffin_lim_asks_comfyui_for_its_memory(nodes, monkeypatch):
+    import comfy.model_management
+
+    asked = []
+    monkeypatch.setattr(comfy.model_management, "free_memory", lambda size, device, *rest, **options: asked.append(size))
+    nodes.SpectrogramToAudio.execute(torch.zeros(2, 256, 100, 3), iterations=1)
+    assert len(asked) == 2 and min(asked) > 100 * 40_000

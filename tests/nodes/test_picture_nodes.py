@@ -37,6 +37,18 @@ def test_colours_without_stretching_keep_the_channel_mean(nodes, colormap):
     assert torch.allclose(image.mean(-1), spectrogram.mean(-1), atol=1e-6)
 
 
+@pytest.mark.parametrize("colormap", ["fire", "ice", "magma", "viridis"])
+def test_a_saved_coloured_picture_is_the_saved_gray_one_in_the_mean(nodes, colormap):
+    """Rounding each channel by itself would move the mean by up to two thirds of a level."""
+    spectrogram = noise(1, 256, 64, 3)
+    coloured, plain = (
+        (nodes.RenormalizeSpectrogram.execute(spectrogram, name, stretch=False).args[0] * 255.0) for name in (colormap, "gray")
+    )
+    assert (coloured[..., 0] - coloured[..., 2]).abs().max() > 20, "there is colour in it"
+    for saved in (torch.floor, torch.round):
+        assert torch.equal(saved(coloured).sum(dim=-1), saved(plain).sum(dim=-1))
+
+
 def test_a_silent_picture_stays_black(nodes):
     (image,) = nodes.RenormalizeSpectrogram.execute(gray(0.0, 1, 256, 64), "magma").args
     assert image.eq(0).all()

@@ -12,8 +12,7 @@ import pytest
 import torch
 from diffusers_folders import write_folder
 
-from itsound_core.composition import Expert, compose
-from itsound_core.sampling import ddim, guided
+from itsound_core.composition import Expert
 from lab.evaluate import __main__ as command
 from lab.evaluate import records
 from lab.evaluate import worker as workers
@@ -58,8 +57,20 @@ def joint_by_hand(worker: Worker, steps: int) -> np.ndarray:
         ids = side.tokenizer([getattr(s, f"{name}_prompt") for s in BATCH] + [""], padding="max_length", max_length=77, return_tensors="pt")
         with torch.no_grad():
             text = side.text_encoder(ids["input_ids"]).last_hidden_state
-        experts.append(Expert(guided(side.unet, text[:2], text[2:], guidance), start=start))
-    latents = ddim(partial(compose, experts), noise, steps)
+        experts.append((side.unet, text[:2], text[2:].expand(2, -1, -1), guidance, start))
+    alphas = torch.cumprod(1 - torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2, dim=0)
+    latents, stride = noise, 1000 // steps
+    for time in range(1000 - stride + 1, 0, -stride):  # leading, offset 1
+        estimates = []
+        for unet, positive, negative, guidance, start in experts:
+            if time <= start:
+                with torch.no_grad():
+                    conditional, unconditional = (unet(latents, torch.tensor(time), text).sample for text in (positive, negative))
+                estimates.append(unconditional + guidance * (conditional - unconditional))
+        estimate = torch.stack(estimates).mean(dim=0)
+        here, there = float(alphas[time]), float(alphas[max(time - stride, 0)])
+        clean = (latents - (1 - here) ** 0.5 * estimate) / here**0.5
+        latents = there**0.5 * clean + (1 - there) ** 0.5 * estimate
     with torch.no_grad():
         pixels = torch.cat([worker.vae.decode(latent[None] / 0.18215).sample for latent in latents])
     return (255 * (pixels.mean(dim=1) / 2 + 0.5).clamp(0, 1)).round().byte().numpy()
@@ -67,7 +78,8 @@ def joint_by_hand(worker: Worker, steps: int) -> np.ndarray:
 
 def test_a_joint_sample_is_the_paper_s_loop_from_noise_of_its_seed(worker):
     made = worker.run(Task("joint", Row(2, 10.0, 7.0), BATCH))
-    assert np.array_equal(np.stack([one.picture for one in made]), joint_by_hand(worker, 2))
+    difference = np.abs(np.stack([one.picture for one in made]).astype(int) - joint_by_hand(worker, 2))
+    assert difference.max() <= 1 and (difference > 0).mean() < 0.001, "but for rounding half a level up or down"
     assert [one.record["index"] for one in made] == [0, 1]
 
 
