@@ -18,7 +18,6 @@ import comfy.samplers  # noqa: E402
 import comfy_extras.nodes_context_windows as context_windows  # noqa: E402
 from tiny_models import conditioning, diffusers_unet, native_model  # noqa: E402
 
-import nodes as core_nodes  # noqa: E402
 from itsound_core.examples import ExampleDenoiser  # noqa: E402
 
 SCALE = 0.18215
@@ -91,7 +90,11 @@ def sides(image, image_text, audio, audio_text) -> dict:
 def ksample(model, prompt, latents=None, cfg=1.0, steps=6, **entries):
     """The latents of core's own KSampler."""
     canvas = {"samples": torch.zeros(1, 4, 32, 24) if latents is None else latents, **entries}
-    return core_nodes.KSampler().sample(model, 3, steps, cfg, "ddim", "ddim_uniform", prompt, prompt, canvas)[0]["samples"]
+    return (
+        importlib.import_module("nodes")
+        .KSampler()
+        .sample(model, 3, steps, cfg, "ddim", "ddim_uniform", prompt, prompt, canvas)[0]["samples"]
+    )
 
 
 def noise(*shape: int) -> torch.Tensor:
