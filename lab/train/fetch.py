@@ -20,7 +20,7 @@ import subprocess
 import tarfile
 from pathlib import Path
 
-NPM = {"@iconify/json": "2.2.535"}
+NPM = {"@iconify/json": "2.2.535", "@lobehub/fluent-emoji-3d": "1.1.0"}
 APT = {
     # The generators' sounds: MIT, CC0, CC-BY. Licences are checked file by file when clips are built.
     "fluid-soundfont-gm": "3.1-5.3",

@@ -4,6 +4,9 @@ The embedded VAE is trained to agree with it, so VAE and UNets can be trained at
 three leading principal components of what the mean leaves, measured on pictures and spectrograms together.
 
     python -m lab.train.latent_code --data data     # reads data/pictures and data/sounds, writes data/latent_code.npz
+    python -m lab.train.latent_code --data data --vae models/embedded-image/vae     # the code of a trained VAE, out of its weights
+
+What is trained further beside a VAE that exists needs the second: a code fitted anew is another one.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 from torch import Tensor
 
 PATCH = 8
@@ -49,6 +53,20 @@ class LatentCode:
     def load(cls, path: str | Path) -> LatentCode:
         with np.load(path) as file:
             return cls(file["analysis"], file["synthesis"], file["center"])
+
+    @classmethod
+    def of_vae(cls, folder: str | Path) -> LatentCode:
+        """The code that `train_vae.write_code` wrote into the encoder of the VAE in a diffusers folder.
+
+        The third strided convolution holds half of it, the pixels of a patch numbered as two nested 2 x 2 blocks.
+        """
+        weights = load_file(Path(folder) / "diffusion_pytorch_model.safetensors")
+        third, bias = (weights[f"encoder.down_blocks.2.downsamplers.0.conv.{name}"].double() for name in ("weight", "bias"))
+        # From (inner y, inner x, outer y, outer x, y, x), inner counting pixels and outer pairs, to rows and columns.
+        nested = third[:CHANNELS, :16, :2, :2].reshape(CHANNELS, 2, 2, 2, 2, 2, 2).permute(0, 5, 3, 1, 6, 4, 2)
+        analysis = 2 * nested.reshape(CHANNELS, PATCH * PATCH)
+        center = 0.5 - (bias[:CHANNELS] / analysis.sum(dim=1)).mean()
+        return cls(analysis.numpy(), torch.linalg.pinv(analysis).numpy(), float(center))
 
     def save(self, path: str | Path) -> None:
         np.savez(
@@ -100,8 +118,14 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("data"))
     parser.add_argument("--count", type=int, default=400, help="pictures and spectrograms used, of each")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--vae", type=Path, help="take the code of the VAE in this folder instead of fitting one")
     args = parser.parse_args()
 
+    if args.vae:
+        code = LatentCode.of_vae(args.vae)
+        code.save(args.data / "latent_code.npz")
+        print(f"center {code.center:.4f}, out of {args.vae}")
+        return
     rng = np.random.default_rng(args.seed)
     sets = {name: np.load(args.data / name / "train.npy", mmap_mode="r") for name in ("pictures", "sounds")}
     code, share = fit(np.concatenate([patches(pictures, args.count, rng) for pictures in sets.values()]))

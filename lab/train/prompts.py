@@ -113,17 +113,45 @@ PLUS = "+"
 FILLERS = frozenset(("a", "an", "the", "of", "in", "on", "at", "with", "by", "and", "to", "some", "many"))
 
 
-def draw_prompt(side: str, label: str, rng: random.Random, drop: float = 0.15) -> str:
-    """A random wording for `label`; each filler word is dropped with probability `drop`."""
+# Openings and endings that ask for one manner of a picture: only canvases of that manner are called so.
+MANNERS = {
+    "row": "an icon of|a silhouette of|a row of|, black background|, grayscale, black background|, white on black|, on a black background|"
+    ", in a row|, minimal|, clear shape|, silhouette|, solid",
+    "engraving": "a lithograph of|an engraving of|a woodcut of|a print of|an ink drawing of|, lithograph style|"
+    ", grayscale, lithograph style|, ink",
+}
+
+
+def called(label: str, manner: str) -> str:
+    """Key of the prompts for a canvas of this label and manner (row, scene or engraving)."""
+    return f"{label}, {manner}"
+
+
+def admitted(parts: str, manner: str | None) -> list[str]:
+    """Those of the openings or endings that may be said of a canvas of this manner, all of them for None."""
+    foreign = {part for other, own in MANNERS.items() if manner not in (None, other) for part in own.split("|")}
+    return [part for part in parts.split("|") if part not in foreign]
+
+
+def draw_prompt(side: str, label: str, rng: random.Random, drop: float = 0.15, manner: str | None = None) -> str:
+    """A random wording for `label`; each filler word is dropped with probability `drop`.
+
+    With a manner (row, scene, engraving) it says nothing that belongs to another; that a picture is an engraving is always said.
+    """
+    own = set(MANNERS.get(manner or "", "").split("|"))
     parts = []
-    for table, chance in ((OPENINGS, 0.7), (ADJECTIVES, 0.2)):
-        if rng.random() < chance:
-            parts.append(rng.choice(table[side].split("|")))
+    if rng.random() < 0.7:
+        parts.append(rng.choice(admitted(OPENINGS[side], manner)))
+    if rng.random() < 0.2:
+        parts.append(rng.choice(ADJECTIVES[side].split("|")))
     subjects = [rng.choice(SUBJECTS[side][name]) for name in label.split(PLUS)]
     parts.append(rng.choice(CONJUNCTIONS[side].split("|")).join(subjects))
     prompt = " ".join(part for part in parts if part)
-    if rng.random() < 0.6:
-        prompt += rng.choice(ENDINGS[side].split("|"))
+    endings = admitted(ENDINGS[side], manner)
+    if manner == "engraving" and not own.intersection(parts):
+        prompt += rng.choice([part for part in endings if part in own])
+    elif rng.random() < 0.6:
+        prompt += rng.choice(endings)
     kept = [word for word in prompt.split(" ") if word not in FILLERS or rng.random() >= drop]
     return " ".join(kept)
 

@@ -29,7 +29,7 @@ from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from PIL import Image
 from torch import Tensor
 
-from .denoiser_training import TRAINING_STEPS, add_arguments, diffuse, draw_timesteps, train, trained
+from .denoiser_training import TRAINING_STEPS, add_arguments, add_window_arguments, diffuse, draw_timesteps, train, trained
 from .prompts import SUBJECTS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -261,7 +261,8 @@ def export(data: Path, folder: Path = FOLDER) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_arguments(parser, minutes=50.0, full_share=0.1)
+    add_arguments(parser, minutes=50.0)
+    add_window_arguments(parser, full_share=0.1)
     parser.add_argument("--coarse-share", type=float, default=0.5, help="first share of the budget, trained at half the resolution")
     parser.add_argument("--evaluate", choices=("dev", "heldout"), help="measure the checkpoint instead of training")
     parser.add_argument("--guidance", type=float, default=3.0)

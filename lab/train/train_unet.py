@@ -1,15 +1,19 @@
-"""Train one of the two embedded UNets on the linear latent code, within a budget of wall-clock minutes on one CPU core.
+"""Train one of the two embedded UNets on the linear latent code, beside other work on one CPU core, for as long as there is time.
 
-    python -m lab.train.train_unet --side image --data data --minutes 190
-    python -m lab.train.train_unet --side audio --data data --minutes 150
+    python -m lab.train.train_unet --side image --data data --minutes 600 --bfloat16 --compile
+    python -m lab.train.train_unet --side image --data data --minutes 600 --bfloat16 --compile --resume
+    python -m lab.train.train_unet --side image --data data --minutes 800 --bfloat16 --compile --resume --decay-steps 15000
+    python -m lab.train.train_unet --side image --data data --minutes 600 --bfloat16 --compile --init models/embedded-image/unet
 
-Needs data/latent_code.npz, data/text-<side>/embeddings.pt, data/pictures/typical.npy or data/sounds/{train,pairs}.npy; writes
-data/unet-<side>/checkpoint.pt every five minutes and data/unet-<side>/log.csv. With --resume and more --minutes it goes on from there, also
-after the text encoder was trained anew: cross-attention learns the new embeddings within some hundred steps. Noise prediction on SD 1.5's
-schedule, 10 % empty prompts.
+Needs data/latent_code.npz; data/text-image/drawn.pt and data/pictures/{drawn,apart}.npy, or data/text-audio/embeddings.pt and
+data/sounds/{train,pairs,dev}.npy. Writes data/unet-<side>/checkpoint.pt every five minutes, log.csv, and levels.csv: the averaged model's
+loss by noise level on canvases that are not learnt. Noise prediction on SD 1.5's schedule, 10 % empty prompts.
 
-The UNets are convolutional, so most of the training runs on windows of the canvas (as SD 1.5, trained at 512 x 512, is used at 256 x 1024);
-the last share of the budget runs at full width.
+The learning rate is constant, so a run can be stopped and resumed at any time; a last one with --decay-steps, of about 15 % of the steps,
+lets it fall to nothing. --init begins with the weights of an exported UNet, where a checkpoint is lost.
+
+The UNets are convolutional, so they are trained on windows of the canvas (as SD 1.5, trained at 512 x 512, is used at 256 x 1024) and on
+whole canvases in turn. Windows narrower than a drawing, 25 to 43 columns, teach cut ones.
 """
 
 from __future__ import annotations
@@ -24,12 +28,16 @@ import torch
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor
 
-from .denoiser_training import TRAINING_STEPS, add_arguments, diffuse, draw_timesteps, train
+from .denoiser_training import TRAINING_STEPS, add_arguments, constant_then_falling, diffuse, draw_timesteps, train
 from .latent_code import LatentCode
+from .noise_levels import NoiseLevels
 
-SOURCES = {"image": ("pictures/typical",), "audio": ("sounds/train", "sounds/pairs")}
+SOURCES = {"image": ("pictures/drawn",), "audio": ("sounds/train", "sounds/pairs")}
+UNLEARNT = {"image": "pictures/apart", "audio": "sounds/dev"}
+PROMPTS = {"image": "drawn", "audio": "embeddings"}
 WIDTHS = {"image": (32, 64, 128), "audio": (32, 64, 96)}
 SNR_GAMMA = 1.0
+STRONG = 700  # half of the timesteps are from here on: there it is decided what stands where
 
 
 def build_unet(widths: tuple[int, ...], text_width: int = 128) -> UNet2DConditionModel:
@@ -53,10 +61,15 @@ def alphas_cumprod() -> Tensor:
 
 
 def training_canvases(data: Path, side: str) -> tuple[list[np.ndarray], list[str]]:
-    """Memory-mapped canvases (N, 256, 1024) uint8 of each source of a side, and the class of every one of them in that order."""
-    canvases = [np.load(data / f"{source}.npy", mmap_mode="r") for source in SOURCES[side]]
-    manifests = [json.loads((data / f"{source}.json").read_text()) for source in SOURCES[side]]
-    return canvases, [entry["class"] for manifest in manifests for entry in manifest]
+    """Memory-mapped canvases (N, 256, 1024) uint8 of each source of a side, and what every one of them is called, in that order."""
+    canvases, names = zip(*(canvases_of(data / source) for source in SOURCES[side]), strict=True)
+    return list(canvases), [name for part in names for name in part]
+
+
+def canvases_of(path: Path) -> tuple[np.ndarray, list[str]]:
+    """Memory-mapped canvases of one source, and for each the key of its prompts' embeddings: its class, where it has no other."""
+    entries = json.loads(path.with_suffix(".json").read_text())
+    return np.load(path.with_suffix(".npy"), mmap_mode="r"), [entry.get("prompts", entry["class"]) for entry in entries]
 
 
 def encoded(code: LatentCode, canvases: list[np.ndarray]) -> Tensor:
@@ -73,7 +86,7 @@ class Windows:
     def __init__(self, data: Path, side: str):
         canvases, self.labels = training_canvases(data, side)
         self.latents = encoded(LatentCode.load(data / "latent_code.npz"), canvases)
-        text = torch.load(data / f"text-{side}" / "embeddings.pt", weights_only=True)
+        text = torch.load(data / f"text-{side}" / f"{PROMPTS[side]}.pt", weights_only=True)
         self.null = text.pop("").float()
         self.text = text
 
@@ -94,10 +107,44 @@ class Windows:
         return torch.stack(latents), torch.stack(texts)
 
 
+def one_of_each_class(data: Path, side: str, text: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """Scaled latents (N, 4, 32, 128) of the first canvas of every class that is not learnt, and the plainest prompt of each."""
+    canvases, names = canvases_of(data / UNLEARNT[side])
+    first = {name.split(",")[0]: index for index, name in reversed(list(enumerate(names)))}
+    chosen = sorted(first.values())
+    latents = LatentCode.load(data / "latent_code.npz").encode(np.array(canvases[chosen]))
+    return latents, torch.stack([text[names[index]][0].float() for index in chosen])
+
+
+def timestep_density(snr: Tensor) -> Tensor:
+    """(1000,), how often each timestep is drawn.
+
+    Min-SNR weighting (Hang et al. 2023) by drawing low-noise steps seldom rather than by counting them little, so that no step is wasted;
+    of what that gives, half goes to strong noise.
+    """
+    density = (SNR_GAMMA / snr).clamp(0.1, 1.0)
+    density[STRONG:] *= density[:STRONG].sum() / density[STRONG:].sum()
+    return density
+
+
+def window_sizes(text: str) -> tuple[int, int]:
+    """Columns and count of "64x4"."""
+    columns, _, count = text.partition("x")
+    return int(columns), int(count)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--side", choices=SOURCES, required=True)
-    add_arguments(parser, minutes=80.0, full_share=0.15)
+    add_arguments(parser, minutes=600.0)
+    parser.set_defaults(lr=1e-3)
+    parser.add_argument(
+        "--windows", type=window_sizes, nargs="+", default=[(64, 4), (128, 2)], help="columns x windows of a step, such as 64x4; taken at random"
+    )
+    parser.add_argument("--init", type=Path, help="folder of an exported UNet to begin with")
+    parser.add_argument("--bfloat16", action="store_true", help="autocast: faster where the CPU has instructions for it")
+    parser.add_argument("--decay-steps", type=int, help="the last phase: the learning rate falls to 0 over as many steps, then the run ends")
+    parser.add_argument("--watch-every", type=int, default=500, help="steps between losses by noise level")
     args = parser.parse_args()
 
     torch.manual_seed(args.seed)
@@ -105,21 +152,37 @@ def main() -> None:
     print(f"{len(windows.latents)} canvases")
     alphas = alphas_cumprod()
     snr = alphas / (1.0 - alphas)
-    # Min-SNR weighting (Hang et al. 2023) by drawing low-noise steps seldom rather than by counting them little: no step is wasted.
-    density = (SNR_GAMMA / snr).clamp(0.1, 1.0)
+    density = timestep_density(snr)
     # What a canvas shows, and so what the prompt has to say, is decided where the noise is strong and errors of the noise estimate are
     # small in number but large in the picture: half-way between a loss on the noise (1) and one on the picture (1 / snr).
     weight = snr.rsqrt()
 
     def batch_loss(predict: Callable, done: float, generator: torch.Generator) -> tuple[Tensor, int]:
-        width = windows.latents.shape[-1] if done > 1.0 - args.full_share else args.window
-        latent, text = windows.draw(max(2, args.batch * args.window // width), width, generator, args.null_share)
-        timestep = draw_timesteps(len(latent), density, generator)
+        width, batch = args.windows[int(torch.randint(len(args.windows), (), generator=generator))]
+        latent, text = windows.draw(batch, width, generator, args.null_share)
+        timestep = draw_timesteps(batch, density, generator)
         noisy, noise = diffuse(latent, alphas, timestep, generator)
-        squares = (predict(noisy, timestep, text).sample - noise).square().mean(dim=(1, 2, 3))
+        with torch.autocast("cpu", torch.bfloat16, enabled=args.bfloat16):
+            predicted = predict(noisy, timestep, text).sample
+        squares = (predicted.float() - noise).square().mean(dim=(1, 2, 3))
         return (weight[timestep] * squares).mean(), width
 
-    train(build_unet(WIDTHS[args.side]), args.data / f"unet-{args.side}", batch_loss, args)
+    folder = args.data / f"unet-{args.side}"
+    if args.init:
+        unet = UNet2DConditionModel.from_pretrained(args.init, torch_dtype=torch.float32)
+    else:
+        unet = build_unet(WIDTHS[args.side])
+    train(
+        unet,
+        folder,
+        batch_loss,
+        args,
+        rate=constant_then_falling(args.decay_steps or 1),
+        last_phase=args.decay_steps is not None,
+        longest_average=0.9995,
+        watch=NoiseLevels(*one_of_each_class(args.data, args.side, windows.text), alphas, folder / "levels.csv"),
+        watch_every=args.watch_every,
+    )
 
 
 if __name__ == "__main__":
