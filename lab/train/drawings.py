@@ -3,9 +3,9 @@
     python -m lab.train.drawings [--data data] [--sheets]
 
 From every icon set of `@iconify/json` under a permissive licence: names of the fourteen classes, filled shapes only, near-duplicates
-removed. Writes `<data>/pictures/drawings.npy` (uint8 [N, 2, 256, 256]: gray level and alpha, centred, bright ink), `drawings.json`
-(one entry a drawing; the same file beside this script records what the shipped models learned from) and
-`models/embedded-image/NOTICE.md` (set, author, licence). With `--sheets`, also a contact sheet a class.
+removed. Writes `<data>/pictures/drawings.npy` (uint8 [N, 2, 256, 256]: gray level and alpha, centred, bright ink), and
+`drawings.json`, one entry a drawing; the same file beside this script records what the shipped models learned from. With `--sheets`, also
+a contact sheet a class.
 
 The split is by *family*: sets that redraw one another stand together, and a family lies on one side for all classes. `heldout` is
 frozen: no generator and no choice of settings may look at it; it exists for the judge of the results.
@@ -29,7 +29,6 @@ from scipy.ndimage import distance_transform_edt
 
 from .fetch import unpacked
 
-NOTICE = Path(__file__).resolve().parents[2] / "models" / "embedded-image" / "NOTICE.md"
 SIZE = 256
 LICENCES = {"MIT", "Apache-2.0", "CC0-1.0", "ISC", "CC-BY-4.0", "CC-BY-3.0", "BSD-3-Clause", "Unlicense"}
 
@@ -310,27 +309,6 @@ def without_duplicates(drawings: list[np.ndarray], entries: list[dict]) -> list[
     return kept
 
 
-def notice(entries: list[dict], package: Path) -> str:
-    """Markdown that credits every set whose drawings are used."""
-    collections = json.loads((package / "collections.json").read_text())
-    version = json.loads((package / "package.json").read_text())["version"]
-    lines = [
-        "# Drawings the embedded models learned from",
-        "",
-        f"Icon sets as packaged by `@iconify/json` {version} (package: MIT), each under its own licence. The drawings themselves are not",
-        "shipped; the models learned from canvases composed of them.",
-        "",
-        "| set | author | licence | drawings |",
-        "|---|---|---|---|",
-    ]
-    for prefix, count in sorted(Counter(entry["set"] for entry in entries).items()):
-        info = collections[prefix]
-        author, licence = info["author"], info["license"]
-        author, licence = f"[{author['name']}]({author.get('url', '')})", f"[{licence['spdx']}]({licence.get('url', '')})"
-        lines.append(f"| {info['name']} (`{prefix}`) | {author} | {licence} | {count} |")
-    return "\n".join(lines) + "\n"
-
-
 def contact_sheet(drawings: np.ndarray, path: Path, columns: int = 20, cell: int = 64) -> None:
     sheet = Image.new("L", (columns * cell, -(-len(drawings) // columns) * cell))
     for position, drawing in enumerate(drawings):
@@ -362,8 +340,6 @@ def main() -> None:
     np.save(folder / "drawings.npy", drawings)
     for manifest in (folder / "drawings.json", Path(__file__).with_suffix(".json")):
         manifest.write_text("[\n" + ",\n".join(json.dumps(entry) for entry in entries) + "\n]\n")
-    NOTICE.parent.mkdir(parents=True, exist_ok=True)
-    NOTICE.write_text(notice([entry for entry in entries if entry["split"] == "train"], package))
 
     for label in NAMES:
         of_class = [index for index, entry in enumerate(entries) if entry["class"] == label]

@@ -4,7 +4,7 @@
     python -m lab.train.nearest lab/results/embedded --row audio --output lab/results/embedded/nearest-audio.png
 
 Distance is the root mean square in the VAE's latent space, over every shift along time (a canvas may begin anywhere). It is printed beside
-that from real canvases that were not learnt (the development split) to their nearest training canvas.
+that from real canvases that were not learnt to their nearest training canvas.
 """
 
 from __future__ import annotations
@@ -18,9 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from .latent_code import LatentCode
-from .train_unet import SOURCES, encoded, training_canvases
-
-UNLEARNT = {"image": "pictures/dev", "audio": "sounds/dev"}
+from .train_unet import SOURCES, UNLEARNT, encoded, training_canvases
 
 
 def nearest(latents: Tensor, others: Tensor, chunk: int = 64) -> tuple[Tensor, Tensor, Tensor]:
@@ -74,7 +72,7 @@ def main() -> None:
     Image.fromarray(np.vstack(rows)).resize((1032, 128 * len(rows)), Image.Resampling.LANCZOS).save(args.output)
 
     unlearnt = np.load(args.data / f"{UNLEARNT[side]}.npy", mmap_mode="r")
-    chosen = np.random.default_rng(0).choice(len(unlearnt), 50, replace=False)
+    chosen = np.random.default_rng(0).choice(len(unlearnt), min(50, len(unlearnt)), replace=False)
     real, _, _ = nearest(code.encode(np.array(unlearnt[np.sort(chosen)])), latents)
     print(f"samples {describe(distances)}; real canvases that were not learnt {describe(real)}; canvases vary by {latents.std():.3f}")
 

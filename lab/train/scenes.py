@@ -16,7 +16,6 @@ from .canvases import HEIGHT, WIDTH, paste
 FLOATING = {"airplane", "bell"}
 SWIMMING = {"fish"}
 SAILING = {"ship"}
-TALLEST = 0.92  # of the canvas
 MIN_PITCH = 5.5  # pixels between engraved lines: the latent code, 8 x 8 pixels to 4 numbers, blurs finer ones
 
 ROWS, COLUMNS = np.arange(HEIGHT, dtype=np.float32)[:, None], np.arange(WIDTH, dtype=np.float32)[None]
@@ -68,7 +67,7 @@ def add_seabed(canvas: np.ndarray, rng: np.random.Generator) -> None:
     add_ground(canvas, rng.uniform(228, 238), rng)
     for column in rng.uniform(0, WIDTH, rng.integers(4, 9)):
         sway = column + 7 * np.sin(ROWS / 11 + rng.uniform(0, 6))
-        stem = (np.abs((COLUMNS - sway + WIDTH / 2) % WIDTH - WIDTH / 2) < 3) & (ROWS > rng.uniform(150, 200))
+        stem = (np.abs((COLUMNS - sway + WIDTH / 2) % WIDTH - WIDTH / 2) < 3) & (rng.uniform(150, 200) < ROWS)
         np.maximum(canvas, 0.28 * stem, out=canvas)
 
 
@@ -104,8 +103,8 @@ def scene(label: str, drawing: np.ndarray, firs: list[np.ndarray], rng: np.rando
         x = offset + (copy + rng.uniform(-0.06, 0.06)) * WIDTH / copies
         size = min(height * (1 if copy == 0 else rng.uniform(0.8, 1)), 0.95 * WIDTH / copies / ratio)
         if label in FLOATING | SWIMMING:
-            y = rng.uniform(0.03, 0.97 - TALLEST + 0.25) * HEIGHT + size / 2
-            paste(canvas, drawing, x, min(y, HEIGHT * 0.97 - size / 2), size, size * ratio, brightness)
+            y = min(rng.uniform(0.03, 0.3) * HEIGHT + size / 2, HEIGHT * 0.97 - size / 2)
+            paste(canvas, drawing, x, y, size, size * ratio, brightness)
         else:
             foot = rng.uniform(214, 226) if label in SAILING else rng.uniform(232, 246)
             paste_standing(canvas, drawing, x, foot, size, brightness)
@@ -118,7 +117,7 @@ def paste_standing(canvas: np.ndarray, drawing: np.ndarray, x: float, foot: floa
 
 
 def harmonic_pitch(fundamental: float) -> np.ndarray:
-    """Rows between two harmonics of a tone (Hz) at every row of the mel axis, float [256], at least MIN_PITCH: 3 at the top otherwise."""
+    """Rows between two harmonics of a tone (Hz) at every row of the mel axis, float [256], at least MIN_PITCH."""
     frequencies = band_frequencies(AUFFUSION).to(torch.float64).numpy()[::-1]  # row 0 is the highest band
     return np.maximum(fundamental / np.abs(np.gradient(frequencies)), MIN_PITCH)
 

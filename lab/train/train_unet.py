@@ -139,11 +139,15 @@ def main() -> None:
     add_arguments(parser, minutes=600.0)
     parser.set_defaults(lr=1e-3)
     parser.add_argument(
-        "--windows", type=window_sizes, nargs="+", default=[(64, 4), (128, 2)], help="columns x windows of a step, such as 64x4; taken at random"
+        "--windows",
+        type=window_sizes,
+        nargs="+",
+        default=[(64, 4), (128, 2)],
+        help="columns x windows of a step, such as 64x4; taken at random",
     )
     parser.add_argument("--init", type=Path, help="folder of an exported UNet to begin with")
     parser.add_argument("--bfloat16", action="store_true", help="autocast: faster where the CPU has instructions for it")
-    parser.add_argument("--decay-steps", type=int, help="the last phase: the learning rate falls to 0 over as many steps, then the run ends")
+    parser.add_argument("--decay-steps", type=int, help="last phase: the learning rate falls to 0 over so many steps, then it ends")
     parser.add_argument("--watch-every", type=int, default=500, help="steps between losses by noise level")
     args = parser.parse_args()
 
@@ -168,10 +172,7 @@ def main() -> None:
         return (weight[timestep] * squares).mean(), width
 
     folder = args.data / f"unet-{args.side}"
-    if args.init:
-        unet = UNet2DConditionModel.from_pretrained(args.init, torch_dtype=torch.float32)
-    else:
-        unet = build_unet(WIDTHS[args.side])
+    unet = UNet2DConditionModel.from_pretrained(args.init, torch_dtype=torch.float32) if args.init else build_unet(WIDTHS[args.side])
     train(
         unet,
         folder,

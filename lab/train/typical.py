@@ -2,8 +2,8 @@
 
 A model this small draws a few shapes well or many badly: dogs stand and show their side, cats are heads, trains are engines from the side.
 Beside the glyphs and emoji that `drawings.py` rasterises stand Fluent Emoji 3D, which are shaded, and every flat glyph twice: as it is and
-in relief (`RELIEF` ends its name). All are of families on the training side of the split; `APART` names one more of each class that is not learnt, of which the
-canvases for the loss by noise level are made.
+in relief (`RELIEF` ends its name). All are of families on the training side of the split; `APART` names one more of each class that is not
+learnt, of which the canvases for the loss by noise level are made.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ TYPICAL = {
     "castle": "at-icons:castle emojione:castle fluent-emoji:castle fluent-emoji-flat:castle fluent-emoji-high-contrast:castle noto:castle "
     "ic:baseline-castle tdesign:castle-1-filled",
     "dog": "fluent-emoji:dog fluent-emoji-flat:dog fxemoji:poodle mdi:dog-side pinhead:dog roentgen:dog noto:guide-dog",
-    "cat": "at-icons:cat emojione:cat-face fluent-emoji:cat-face mdi:cat noto:cat-face "
-    "noto-v1:cat-face",
-    "fish": "at-icons:fish emojione-monotone:tropical-fish famicons:fish flowbite:fish-solid noto:fish noto:tropical-fish pinhead:fish mdi:fish",
+    "cat": "at-icons:cat emojione:cat-face fluent-emoji:cat-face mdi:cat noto:cat-face noto-v1:cat-face",
+    "fish": "at-icons:fish emojione-monotone:tropical-fish famicons:fish flowbite:fish-solid noto:fish noto:tropical-fish pinhead:fish "
+    "mdi:fish",
     "flower": "at-icons:flower emojione:blossom fluent-emoji-flat:blossom mdi:flower noto-v1:sunflower noto:tulip fluent-emoji:tulip "
     "emojione:tulip",
     "tree": "at-icons:tree emojione:evergreen-tree fxemoji:evergreen fluent-emoji-high-contrast:deciduous-tree game-icons:beech "
@@ -37,12 +37,13 @@ TYPICAL = {
     "train": "emojione:locomotive fluent-emoji:locomotive fluent-emoji-flat:locomotive noto:locomotive "
     "noto:bullet-train noto:high-speed-train",
     "car": "emojione:automobile noto:automobile noto-v1:automobile game-icons:city-car mdi:car-hatchback pinhead:sedan fontisto:automobile",
-    "ship": "at-icons:sailboat noto:sailboat fontisto:yacht ic:baseline-sailing emojione:passenger-ship "
-    "noto:passenger-ship noto-v1:ship",
+    "ship": "at-icons:sailboat noto:sailboat fontisto:yacht ic:baseline-sailing emojione:passenger-ship noto:passenger-ship noto-v1:ship",
     "airplane": "emojione:airplane noto:airplane vaadin:airplane subway:airplane-mode keyline-icons:plane-fill "
     "fluent-emoji-high-contrast:small-airplane fontisto:plane",
-    "bell": "at-icons:bell ep:bell-filled noto:bell fxemoji:bell fluent-emoji-flat:bell heroicons:bell-16-solid nrk:bell-solid pinhead:bell",
-    "guitar": "emojione:guitar fluent-emoji:guitar fxemoji:guitar mdi:guitar-acoustic mingcute:guitar-fill noto:guitar ph:guitar-fill wpf:guitar",
+    "bell": "at-icons:bell ep:bell-filled noto:bell fxemoji:bell fluent-emoji-flat:bell heroicons:bell-16-solid nrk:bell-solid "
+    "pinhead:bell",
+    "guitar": "emojione:guitar fluent-emoji:guitar fxemoji:guitar mdi:guitar-acoustic mingcute:guitar-fill noto:guitar ph:guitar-fill "
+    "wpf:guitar",
     "skull": "emojione:skull famicons:skull fluent-emoji:skull fluent-emoji-flat:skull material-symbols:skull noto:skull pinhead:skull",
 }
 EMOJI = {  # file names of Fluent Emoji 3D: code points
