@@ -62,19 +62,19 @@ def described(label: str, manner: str, names: list[str]) -> dict:
     return {"class": label, "manner": manner, "drawings": names, "prompts": called(label, manner)}
 
 
-def learnt(drawings: Drawings) -> Iterator[Canvas]:
+def learnt(drawings: Drawings, rounds: int = ROUNDS) -> Iterator[Canvas]:
     """Classes take turns, so that any prefix is balanced; rows of two things are spread among them."""
     rng = np.random.default_rng(SEED)
     decks = {label: Deck(of_class, rng) for label, of_class in drawings.items()}
     scenic = {label: Deck(shaded(of_class), rng) for label, of_class in drawings.items()}
     firs = [flipped(drawings["tree"][name], rng) for name in FIRS]
     pairs = rng.permutation(list(combinations(drawings, 2)) * PAIRS).tolist()
-    rounds = [manner for _ in range(ROUNDS) for manner in rng.permutation(MANNERS)]
-    for turn, manner in enumerate(rounds):
+    turns = [manner for _ in range(rounds) for manner in rng.permutation(MANNERS).tolist()]
+    for turn, manner in enumerate(turns):
         for label in drawings:
             name, drawing = (decks if manner == "row" else scenic)[label].draw()
             yield compose(label, drawing, manner, firs, rng), described(label, manner, [name])
-        for labels in pairs[turn :: len(rounds)]:
+        for labels in pairs[turn :: len(turns)]:
             chosen = [decks[label].draw() for label in labels]
             canvas = np.zeros((HEIGHT, WIDTH), np.float32)
             row(canvas, [drawing for _, drawing in chosen], rng)

@@ -27,6 +27,16 @@ def test_the_encoder_gives_the_linear_code_of_any_picture(code, size):
     assert posterior.std.max() < 1e-3
 
 
+def test_the_code_can_be_read_out_of_an_exported_vae(code, tmp_path):
+    vae = train_vae.build_vae()
+    train_vae.write_code(vae, code, torch.ones(4))
+    vae.half().save_pretrained(tmp_path)
+    read = latent_code.LatentCode.of_vae(tmp_path)
+    picture = torch.rand(2, 64, 64)
+    torch.testing.assert_close(read.encode(picture), code.encode(picture), rtol=1e-2, atol=5e-3)
+    torch.testing.assert_close(read.decode(read.encode(picture)), code.decode(code.encode(picture)), rtol=1e-2, atol=5e-3)
+
+
 def test_what_is_exported_decodes_to_gray(tmp_path):
     vae = train_vae.build_vae()
     (tmp_path / "vae").mkdir()
