@@ -20,7 +20,7 @@ class NoiseLevels:
     """Losses on whole canvases, appended to a file.
 
     Args:
-        latents: (N, 4, h, w) scaled latents that are not learnt.
+        latents: (N, 4, h, w) scaled latents.
         texts: (N, 77, width) embedding of a prompt for each.
         alphas_cumprod: (1000,), the schedule.
         file: CSV, a line a call: step, then the loss at each of LEVELS.
@@ -51,4 +51,4 @@ class NoiseLevels:
             if new:
                 table.writerow(["step", *(f"t = {level}" for level in LEVELS)])
             table.writerow([step, *losses])
-        print(f"step {step}:", *(f"t {level} {loss}" for level, loss in zip(LEVELS, losses, strict=True)), flush=True)
+        print(f"{self.file.stem} at step {step}:", *(f"t {level} {loss}" for level, loss in zip(LEVELS, losses, strict=True)), flush=True)

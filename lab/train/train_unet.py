@@ -6,8 +6,9 @@
     python -m lab.train.train_unet --side image --data data --minutes 600 --bfloat16 --compile --init models/embedded-image/unet
 
 Needs data/latent_code.npz; data/text-image/drawn.pt and data/pictures/{drawn,apart}.npy, or data/text-audio/embeddings.pt and
-data/sounds/{train,pairs,dev}.npy. Writes data/unet-<side>/checkpoint.pt every five minutes, log.csv, and levels.csv: the averaged model's
-loss by noise level on canvases that are not learnt. Noise prediction on SD 1.5's schedule, 10 % empty prompts.
+data/sounds/{train,pairs,dev}.npy. Writes data/unet-<side>/checkpoint.pt every five minutes, log.csv, and the averaged model's loss by noise
+level: levels.csv on canvases of drawings that are not learnt, levels-learnt.csv on such as are. Noise prediction on SD 1.5's schedule, 10 %
+empty prompts.
 
 The learning rate is constant, so a run can be stopped and resumed at any time; a last one with --decay-steps, of about 15 % of the steps,
 lets it fall to nothing. --init begins with the weights of an exported UNet, where a checkpoint is lost.
@@ -31,6 +32,7 @@ from torch import Tensor
 from .denoiser_training import TRAINING_STEPS, add_arguments, constant_then_falling, diffuse, draw_timesteps, train
 from .latent_code import LatentCode
 from .noise_levels import NoiseLevels
+from .prompts import PLUS
 
 SOURCES = {"image": ("pictures/drawn",), "audio": ("sounds/train", "sounds/pairs")}
 UNLEARNT = {"image": "pictures/apart", "audio": "sounds/dev"}
@@ -107,10 +109,10 @@ class Windows:
         return torch.stack(latents), torch.stack(texts)
 
 
-def one_of_each_class(data: Path, side: str, text: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-    """Scaled latents (N, 4, 32, 128) of the first canvas of every class that is not learnt, and the plainest prompt of each."""
-    canvases, names = canvases_of(data / UNLEARNT[side])
-    first = {name.split(",")[0]: index for index, name in reversed(list(enumerate(names)))}
+def one_of_each_class(data: Path, source: str, text: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """Scaled latents (N, 4, 32, 128) of the first canvas of every class of a source, and the plainest prompt of each."""
+    canvases, names = canvases_of(data / source)
+    first = {name.split(",")[0]: index for index, name in reversed(list(enumerate(names))) if PLUS not in name}
     chosen = sorted(first.values())
     latents = LatentCode.load(data / "latent_code.npz").encode(np.array(canvases[chosen]))
     return latents, torch.stack([text[names[index]][0].float() for index in chosen])
@@ -172,6 +174,16 @@ def main() -> None:
         return (weight[timestep] * squares).mean(), width
 
     folder = args.data / f"unet-{args.side}"
+    levels = {"": UNLEARNT[args.side], "-learnt": SOURCES[args.side][0]}
+    watches = [
+        NoiseLevels(*one_of_each_class(args.data, source, windows.text), alphas, folder / f"levels{name}.csv")
+        for name, source in levels.items()
+    ]
+
+    def watch(average: UNet2DConditionModel, step: int) -> None:
+        for noise_levels in watches:
+            noise_levels(average, step)
+
     unet = UNet2DConditionModel.from_pretrained(args.init, torch_dtype=torch.float32) if args.init else build_unet(WIDTHS[args.side])
     train(
         unet,
@@ -181,7 +193,7 @@ def main() -> None:
         rate=constant_then_falling(args.decay_steps or 1),
         last_phase=args.decay_steps is not None,
         longest_average=0.9995,
-        watch=NoiseLevels(*one_of_each_class(args.data, args.side, windows.text), alphas, folder / "levels.csv"),
+        watch=watch,
         watch_every=args.watch_every,
     )
 
