@@ -22,6 +22,7 @@ from ..itsound_core.colorize import enlarge_color, split_gray, with_gray, within
 from ..itsound_core.pixels import RGB
 from . import inputs
 from .deepfloyd_folder import DeepFloydIF, Stage
+from .guider import LARGEST_SEED
 from .unet_folder import Pixels
 
 if TYPE_CHECKING:
@@ -153,7 +154,7 @@ def model_color(
         latents,
         callback=latent_preview.prepare_callback(model, sigmas.shape[-1] - 1),
         disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
-        seed=request.seed,
+        seed=min(request.seed, LARGEST_SEED),
     )
     return canvas.color(samples)
 

@@ -18,10 +18,13 @@ from ..itsound_core.resampling import resample
 from ..itsound_core.spectrogram import AUFFUSION
 from ..itsound_core.views import VIEWS, canvas_rows
 
-OVERSHOOT = 0.25
-"""How far outside of 0..1 a picture's values may lie, and are clamped: a bicubic resize overshoots sharp edges by up to 0.1."""
+OVERSHOOT = 0.6
+"""How far outside of 0..1 a picture's values may lie, and are clamped: a bicubic resize overshoots a photo's edges by 0.1, a QR code's by
+0.43, twice by 0.5."""
 CANCELLED = 0.05
 """Share of the channels' mean energy below which their mean is no longer what is heard: of unrelated stereo it is a half."""
+LOUD = 0.1
+"""Share of an item's mean energy from which a second of it counts as loud."""
 MIXES = ("mix", "left", "right", "difference")
 """How a stereo sound becomes mono."""
 
@@ -73,7 +76,7 @@ def pixels(image: Tensor, node: str, socket: str) -> Tensor:
     if lowest < -OVERSHOOT or highest > 1.0 + OVERSHOOT:
         raise ValueError(
             f"{node}: {socket} has values from {lowest:.3g} to {highest:.3g}; an IMAGE lies in 0..1. "
-            "A resize overshoots by less; divide 8-bit values by 255, or bring it to 0..1 in the node before."
+            "No resize overshoots as far; divide 8-bit values by 255, or bring it to 0..1 in the node before."
         )
     return channels.clamp(0.0, 1.0)
 
@@ -156,7 +159,7 @@ def mono_or_stereo(audio: dict | None, node: str) -> tuple[Tensor, int]:
     Raises ValueError as `waveform` does.
     """
     samples, rate = waveform(audio, node)
-    return (samples if samples.shape[1] <= 2 else mixed(samples, node)[:, None]), rate
+    return (samples if samples.shape[1] <= 2 else mixed(samples, rate, node)[:, None]), rate
 
 
 def mono(audio: dict | None, node: str, mix: str = "mix") -> Tensor:
@@ -166,15 +169,15 @@ def mono(audio: dict | None, node: str, mix: str = "mix") -> Tensor:
     """
     samples, rate = waveform(audio, node)
     interrupted = comfy.model_management.throw_exception_if_processing_interrupted
-    return resample(mixed(samples, node, mix), rate, AUFFUSION.sample_rate, lambda *_: interrupted())
+    return resample(mixed(samples, rate, node, mix), rate, AUFFUSION.sample_rate, lambda *_: interrupted())
 
 
-def mixed(samples: Tensor, node: str, mix: str = "mix") -> Tensor:
-    """One channel (B, T) of samples (B, channels, T); `mix` is one of MIXES.
+def mixed(samples: Tensor, rate: int, node: str, mix: str = "mix") -> Tensor:
+    """One channel (B, T) of samples (B, channels, T) at `rate` Hz; `mix` is one of MIXES.
 
-    mix: the mean, as every player mixes down. Where channels are out of phase that loses the sound: an item whose mean keeps less than
-    CANCELLED of the channels' energy has those turned round that run against the others, and the log says so. left and right: the first
-    and the last channel. difference: half of left less right, where the sound is that stereo has and mono has not.
+    mix: the mean, as every player mixes down. Where channels are out of phase that loses the sound: of an item in which the mean of a loud
+    second keeps less than CANCELLED of the channels' energy, the channel with the most energy is taken instead, and the log says so. left
+    and right: the first and the last channel. difference: half of left less right, the sound that stereo has and mono has not.
     """
     if mix == "left" or samples.shape[1] == 1:
         return samples[:, 0]
@@ -183,19 +186,20 @@ def mixed(samples: Tensor, node: str, mix: str = "mix") -> Tensor:
     if mix == "difference":
         return (samples[:, 0] - samples[:, -1]) / 2
     mean = samples.mean(dim=1)
-    cancelled = mean.square().mean(dim=-1) < CANCELLED * samples.square().mean(dim=(1, 2))
-    for item in cancelled.nonzero().flatten().tolist():
-        logger.warning(
-            "%s: the channels of audio (item %d) cancel when they are mixed to one; those that run against the others are turned round. "
-            "To choose otherwise, give it one channel.",
-            node,
-            item,
-        )
-        # the leading direction of the channels: the signs that add up to the most energy
-        channels = samples[item].double()
-        leading = torch.linalg.eigh(channels @ channels.T).eigenvectors[:, -1]
-        mean[item] = (channels * torch.sign(leading * leading[leading.abs().argmax()])[:, None]).mean(dim=0).float()
+    offset = samples.mean(dim=-1, keepdim=True)  # a constant is no sound
+    of_channels = _energies(samples - offset, rate)
+    of_mean = _energies((mean - offset.mean(dim=1))[:, None], rate)[:, 0]
+    loud = of_channels.mean(dim=1) > LOUD * of_channels.mean(dim=(1, 2))[:, None]
+    for item in (loud & (of_mean < CANCELLED * of_channels.mean(dim=1))).any(dim=-1).nonzero().flatten().tolist():
+        channel = int(of_channels[item].mean(dim=-1).argmax())
+        logger.warning("%s: the channels of audio (item %d) cancel when they are mixed; channel %d is taken alone.", node, item, channel + 1)
+        mean[item] = samples[item, channel]
     return mean
+
+
+def _energies(samples: Tensor, rate: int) -> Tensor:
+    """Mean square of each second, (B, channels, seconds), of samples (B, channels, T); the last may be shorter."""
+    return torch.stack([second.square().mean(dim=-1) for second in samples.split(max(1, rate), dim=-1)], dim=-1)
 
 
 def pair(first: Tensor, second: Tensor, node: str, sockets: tuple[str, str]) -> tuple[Tensor, Tensor]:

@@ -100,6 +100,8 @@ class Sampling:
     sigmas: Tensor
     draft_sigmas: Tensor | None
     batch_size: int
+    batch_index: list[int] | None = None
+    """Of a canvas that was taken out of a batch: which of the batch's noises is its own."""
 
     def batches(self, candidates: Sequence[Candidate]) -> list[Sequence[Candidate]]:
         size = self.batch_size or self._fitting(len(candidates))
@@ -124,7 +126,7 @@ class Sampling:
             on_step()
 
         samples = self.guider.sample(
-            torch.cat([comfy.sample.prepare_noise(self.canvas, one.seed) for one in batch]),
+            torch.cat([comfy.sample.prepare_noise(self.canvas, one.seed, self.batch_index) for one in batch]),
             self.canvas.expand(len(batch), -1, -1, -1),
             comfy.samplers.sampler_object(sampler_name),
             sigmas,

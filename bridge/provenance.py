@@ -77,7 +77,8 @@ class Provenance:
             "comment": ". ".join([what, *(f"{name}: {text}" for name, text in facts.items())]),
             "software": "Images that Sound for ComfyUI",
         }
-        return tags | ({"digital_source_type": self.source_type} if self.source_type else {})
+        tags |= {"digital_source_type": self.source_type} if self.source_type else {}
+        return {name: text.encode("utf-8", "ignore").decode() for name, text in tags.items()}  # half an emoji is no text in any file
 
     def xmp(self) -> str | None:
         """XMP packet of a generated picture, with IPTC's Digital Source Type."""

@@ -119,7 +119,7 @@ class AudioToSpectrogram(io.ComfyNode):
                     options=list(inputs.MIXES),
                     default=inputs.MIXES[0],
                     optional=True,
-                    tooltip="How stereo becomes mono. mix: the mean; channels that would cancel each other are turned round first. left, "
+                    tooltip="How stereo becomes mono. mix: the mean, or the louder channel alone where they would cancel each other. left, "
                     "right: that channel alone. difference: what is heard on one side only.",
                 ),
             ],

@@ -148,7 +148,8 @@ class KeeperSearch(io.ComfyNode):
         except ValueError as error:
             raise ValueError(f"{NODE}: {error}") from None
         draft_sigmas = sigmas[draft_levels(planned.steps, planned.draft_steps, entries)] if planned.draft_steps else None
-        sampling = Sampling(guider, canvas, latent_image.get("noise_mask"), sampler_name, sigmas, draft_sigmas, batch_size)
+        mask, batch_index = latent_image.get("noise_mask"), latent_image.get("batch_index")
+        sampling = Sampling(guider, canvas, mask, sampler_name, sigmas, draft_sigmas, batch_size, batch_index)
         kept = Search(sampling, judge, planned, seed, keepers).run()
         latents = torch.cat([one.latent for one in kept if one.latent is not None])
         pictures, waveforms = judge.see_and_hear(latents)

@@ -102,7 +102,7 @@ class ScoreImageAndSound(io.ComfyNode):
         node = "ScoreImageAndSound"
         pictures = gray_pictures(images, node)
         samples, rate = inputs.waveform(audio, node)
-        pictures, samples = inputs.pair(pictures, inputs.mixed(samples, node), node, ("images", "audio"))
+        pictures, samples = inputs.pair(pictures, inputs.mixed(samples, rate, node), node, ("images", "audio"))
         image_prompts = prompts_for(image_prompt, len(pictures), node, "image_prompt", prompt_per_line)
         audio_prompts = prompts_for(audio_prompt, len(pictures), node, "audio_prompt", prompt_per_line)
         progress = comfy.utils.ProgressBar(len(pictures))

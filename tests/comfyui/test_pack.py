@@ -44,9 +44,13 @@ def test_templates_and_help_pages_are_served(server: Server, object_info: dict[s
         assert server.get_bytes(f"/extensions/{PACK_NAME}/docs/{picture}").startswith(b"\xff\xd8")
 
 
-def test_every_translation_is_complete_and_keeps_numbers_names_and_terms(object_info: dict[str, Any]) -> None:
+def test_every_translation_is_complete_and_keeps_numbers_names_and_terms(server: Server, object_info: dict[str, Any]) -> None:
     """If this fails, `python tools/locales.py` lists the same lines: write what is missing into locales/<language>/."""
-    assert locales.translations(locales.locale(object_info)) == {"zh": []}
+    (lines,) = locales.translations(locales.locale(object_info)).values()
+    # a word of our menu is no longer ours alone where this version of ComfyUI has a menu of that name itself
+    others = {part for info in object_info.values() for part in info["category"].split("/")}
+    shared = {f"main.nodeCategories.{word} is left over: English has no such text (any more)" for word in others}
+    assert set(lines) <= shared if server.get("/system_stats")["system"]["comfyui_version"] != NEWEST else lines == []
 
 
 def test_every_menu_that_is_ours_alone_is_translated(server: Server, object_info: dict[str, Any]) -> None:

@@ -131,6 +131,17 @@ class TestAudioToSpectrogram:
         torch.testing.assert_close(image, encode(nodes, audio(left)), atol=2e-2, rtol=0)
         assert "cancel when they are mixed" in caplog.text
 
+    def test_sound_that_goes_out_of_phase_half_way_is_shown_to_its_end(self, nodes):
+        left = tone(4.0)
+        right = torch.cat([left[..., :32000], -left[..., 32000:]], dim=-1)
+        image = encode(nodes, audio(torch.cat([left, right], dim=1)))
+        torch.testing.assert_close(image, encode(nodes, audio(left)), atol=1e-3, rtol=0)
+
+    def test_a_constant_offset_hides_no_cancellation(self, nodes):
+        left = tone(0.64)
+        image = encode(nodes, audio(torch.cat([left, -left], dim=1) + 0.1), normalize=False)
+        assert loudest_row(image[:, :128]) == loudest_row(encode(nodes, audio(left), normalize=False)[:, :128])
+
     def test_stereo_that_only_differs_in_its_ambience_is_still_the_mean(self, nodes):
         middle, side = tone(0.64), 0.5 * tone(0.64, hertz=2000)
         image = encode(nodes, audio(torch.cat([middle + side, middle - side], dim=1)))

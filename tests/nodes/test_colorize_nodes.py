@@ -194,6 +194,11 @@ def test_every_way_paints_a_square_canvas_as_it_is_seen(nodes, way):
         colorize(nodes, view="two-row square", **way)
 
 
+@pytest.mark.parametrize("sampler", ["ddim", "euler_ancestral"])
+def test_the_largest_seed_paints_too(nodes, quarter, sampler):
+    assert colorize(nodes, model=quarter, seed=2**64 - 1, sampler_name=sampler, steps=2, start_step=0).isfinite().all()
+
+
 def test_a_coloured_png_saved_and_loaded_by_comfyui_sounds_as_the_gray_one(nodes, pack, quarter, tmp_path, monkeypatch):
     core = importlib.import_module("nodes")
     audio = importlib.import_module(pack.__name__ + ".nodes.audio")

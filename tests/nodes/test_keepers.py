@@ -188,6 +188,12 @@ def test_after_the_largest_seed_comes_zero(modules, graph, scored_by_seed, monke
     assert torch.equal(latent["samples"][1], alone(modules, graph, 0)[0])
 
 
+def test_a_canvas_taken_out_of_a_batch_keeps_its_own_noise(modules, graph, scored_by_seed):
+    canvas = graph["canvas"] | {"batch_index": [3]}
+    latent, *_, seeds = search(modules, graph, latent_image=canvas, batch_size=1)
+    assert torch.equal(latent["samples"][0], alone(modules, graph, int(seeds.split(",")[0]), canvas=canvas)[0])
+
+
 def test_line_breaks_in_prompts_are_spaces(modules, graph, scored_by_seed):
     *_, scores, seeds = search(modules, graph, image_prompt="a drawing\nof castles\n", audio_prompt="\nchurch bell\r\nringing")
     assert scores.image_prompts == (PROMPTS["image_prompt"],) * 2 and scores.audio_prompts == (PROMPTS["audio_prompt"],) * 2

@@ -73,7 +73,7 @@ BAD_PICTURES = {
     "NaN": (gray(float("nan"), 1, 256, 64), r"49152 values that are NaN or infinite.*--fp32-vae"),
     "infinite": (gray(float("inf"), 1, 256, 64), r"NaN or infinite.*weight_dtype"),
     "8-bit values": (gray(128.0, 1, 256, 64), r"values from 128 to 128; an IMAGE lies in 0\.\.1.*divide 8-bit values by 255"),
-    "negative": (gray(-0.5, 1, 256, 64), r"values from -0\.5 to -0\.5.*in the node before"),
+    "negative": (gray(-0.75, 1, 256, 64), r"values from -0\.75 to -0\.75.*in the node before"),
     "too narrow": (gray(0.5, 1, 256, 4), r"4 columns wide \(0\.04 s\); at least 6 are needed.*wider"),
     "two channels": (torch.zeros(1, 256, 64, 2), r"shape \(1, 256, 64, 2\).*1, 3 or 4 channels"),
     "empty batch": (torch.zeros(0, 256, 64, 3), r"shape \(0, 256, 64, 3\)"),
@@ -121,6 +121,17 @@ def test_a_canvas_that_the_view_does_not_fit_is_refused(nodes, shape, view, inve
         ValueError, match=rf"ViewCanvas: canvas is {shape[1]} x {shape[0]} .*{view}.* takes {rows} rows.*EmptySpectrogramLatent"
     ):
         nodes.ViewCanvas.execute(gray(0.5, 1, *shape), view, inverse)
+
+
+def test_a_qr_code_scaled_bicubically_is_clamped(nodes):
+    """The worst case of a resize: 1.4 and -0.4 beside a single module."""
+    import comfy.utils
+
+    code = (torch.rand(1, 1, 29, 29, generator=torch.Generator().manual_seed(0)) > 0.5).float().expand(-1, 3, -1, -1)
+    scaled = comfy.utils.common_upscale(code, 256, 256, "bicubic", "disabled").movedim(1, -1)
+    assert scaled.max() > 1.3
+    (shown,) = nodes.RenormalizeSpectrogram.execute(scaled, "gray", stretch=False).args
+    torch.testing.assert_close(shown, scaled.clamp(0, 1), atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("method", ["bicubic", "lanczos"])

@@ -206,6 +206,12 @@ def test_a_view_of_another_height_is_refused_by_name(nodes):
         nodes.PlayheadVideo.execute(torch.zeros(1, 256, 128, 3), tone(0.5), 5.0, "", "", view="two-row square")
 
 
+def test_half_an_emoji_in_a_prompt_is_left_out(nodes, save):
+    path = save(nodes.PlayheadVideo.execute(torch.zeros(1, 64, 64, 3), tone(0.5), 5.0, "castle \ud83d", "a bell").args[0])
+    with av.open(path) as container:
+        assert container.metadata["title"] == "castle  / a bell"
+
+
 def test_cancelling_stops_the_video(nodes):
     import comfy.model_management as management
 
