@@ -192,7 +192,7 @@ def mixed(samples: Tensor, rate: int, node: str, mix: str = "mix") -> Tensor:
     loud = of_channels.mean(dim=1) > LOUD * of_channels.mean(dim=(1, 2))[:, None]
     for item in (loud & (of_mean < CANCELLED * of_channels.mean(dim=1))).any(dim=-1).nonzero().flatten().tolist():
         channel = int(of_channels[item].mean(dim=-1).argmax())
-        logger.warning("%s: the channels of audio (item %d) cancel when they are mixed; channel %d is taken alone.", node, item, channel + 1)
+        logger.warning("%s: the channels of audio (item %d) cancel when mixed; channel %d is taken alone.", node, item, channel + 1)
         mean[item] = samples[item, channel]
     return mean
 

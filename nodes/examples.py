@@ -131,4 +131,4 @@ class ExamplesAsModel(io.ComfyNode):
         return io.NodeOutput(model, no_text(like))
 
 
-NODES: list[type[io.ComfyNode]] = [ExamplesAsModel]
+NODES = [ExamplesAsModel]

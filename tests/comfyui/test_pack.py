@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from launch import workflow
-from launch.environment import PACK_NAME, REPO, QuickstartError
+from launch.environment import NEWEST, PACK_NAME, REPO, QuickstartError
 from launch.server import Server
 from tools import locales
 
