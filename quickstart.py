@@ -42,7 +42,7 @@ from launch.environment import (
 from launch.server import Server, free_port
 from published.models import known, listing
 
-TEMPLATE = REPO / "workflows" / "images_that_sound_embedded.json"
+TEMPLATE = REPO / "workflows" / "01 Picture that sounds.json"
 OUTPUT = REPO / "output"
 DEFAULT_PORT = 8188
 KINDS = {".png": "picture", ".flac": "sound", ".mp4": "video"}

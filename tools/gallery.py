@@ -31,7 +31,7 @@ from launch.server import Server  # noqa: E402
 from tools.comfyui import temporary_server  # noqa: E402
 
 DOCS = REPO / "docs"
-TEMPLATE = REPO / "workflows" / "images_that_sound_embedded.json"
+TEMPLATE = REPO / "workflows" / "01 Picture that sounds.json"
 PAIRS = [PromptPair(*prompts) for prompts in zip(EMBEDDED_IMAGE_PROMPTS, EMBEDDED_AUDIO_PROMPTS, strict=True)][:8]
 COLUMNS, CELL_WIDTH = 2, 512
 BANNER = (1260, 540)

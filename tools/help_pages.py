@@ -20,7 +20,6 @@ from tools.locales import of_pack  # noqa: E402
 
 PAGES = REPO / "web" / "docs"
 TEMPLATES = REPO / "workflows"
-FIRST = "images_that_sound_embedded"
 SHOWN = 3
 """Templates that a page names at most."""
 OPEN_ENDED = 2**31
@@ -55,14 +54,14 @@ def kinds(info: dict[str, Any]) -> dict[str, str]:
 
 
 def templates_with(node_id: str) -> list[str]:
-    """Names of the templates that use a node: the one to begin with, those that run as they are, those whose models have to be fetched."""
-    using: list[tuple[bool, bool, str]] = []
+    """Names of the templates that use a node: those that run as they are, then those whose models have to be fetched, by number."""
+    using: list[tuple[bool, str]] = []
     for path in TEMPLATES.glob("*.json"):
         nodes = workflow.load(path)["nodes"]
         if any(node["type"] == node_id for node in nodes):
             fetched = any(node["type"] == "MarkdownNote" and "fetch.py" in node["widgets_values"][0] for node in nodes)
-            using.append((path.stem != FIRST, fetched, path.stem))
-    return [name for *_, name in sorted(using)]
+            using.append((fetched, path.stem))
+    return [name for _, name in sorted(using)]
 
 
 def filled(page: str, node_id: str, info: dict[str, Any]) -> str:

@@ -24,7 +24,7 @@ from tools.comfyui import temporary_server  # noqa: E402
 from tools.front_end import open_front_end  # noqa: E402
 from tools.jpeg import jpeg  # noqa: E402
 
-TEMPLATE = REPO / "workflows" / "images_that_sound_embedded.json"
+TEMPLATE = REPO / "workflows" / "01 Picture that sounds.json"
 DOCS = REPO / "docs"
 LARGEST = 130_000
 """Bytes of a picture."""

@@ -137,7 +137,7 @@ def rows(image: Row, audio: Row, joint: Row, sds: Row) -> dict[str, Row]:
 
 
 # Guidance was chosen on the development prompts (lab/RESULTS.md); for both at once it is the paper's 10. The SDS row is one that a CPU
-# can bear, the template sds_embedded's: latents as the canvas, of which an update costs a seventeenth of the network's
+# can bear, that of the template "25 Score distillation": latents as the canvas, of which an update costs a seventeenth of the network's
 # (lab/benchmarks/sds.py).
 EMBEDDED_SDS = Row(250, 60.0, 10.0, "sds", canvas="latents", learning_rate=2e-2)
 EMBEDDED = rows(image=Row(50, 10.0), audio=Row(50, None, 3.5), joint=Row(100, 10.0, 10.0), sds=EMBEDDED_SDS)

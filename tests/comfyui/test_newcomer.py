@@ -72,7 +72,7 @@ def test_a_newcomer_sees_hears_and_saves_an_image_that_sounds(address: str, clon
     page.wait_for_function(f"count => document.querySelectorAll(`{CARDS}`).length === count", arg=len(TEMPLATES))
     names = [cards.nth(index).get_attribute("data-testid").removeprefix("template-workflow-") for index in range(cards.count())]
     assert sorted(names) == TEMPLATES
-    first = page.locator("[data-testid='template-workflow-images_that_sound_embedded']")
+    first = page.locator("[data-testid='template-workflow-01 Picture that sounds']")
     first.scroll_into_view_if_needed()
     page.wait_for_function("card => card.querySelector('img')?.naturalWidth > 0", arg=first.element_handle())
     first.click()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import re
+import urllib.parse
 from types import ModuleType
 from typing import Any
 
@@ -37,7 +38,7 @@ def test_templates_and_help_pages_are_served(server: Server, object_info: dict[s
     templates = server.get("/api/workflow_templates")[PACK_NAME]
     assert set(templates) == {template.stem for template in (REPO / "workflows").glob("*.json")}
     for name in templates:
-        assert server.get_bytes(f"/api/workflow_templates/{PACK_NAME}/{name}.jpg").startswith(b"\xff\xd8")
+        assert server.get_bytes(f"/api/workflow_templates/{PACK_NAME}/{urllib.parse.quote(name)}.jpg").startswith(b"\xff\xd8")
     for name in locales.of_pack(object_info):
         page = server.get_bytes(f"/extensions/{PACK_NAME}/docs/{name}.md").decode()
         (picture,) = re.findall(r"!\[.*\]\((.+)\)", page)  # the front end takes it from beside the page

@@ -35,9 +35,11 @@ SAMPLE_RATE, HOP, ROWS = 16000, 160, 256
 FRAMES, TRIMMED = 1024, 32
 
 CHECKPOINT, LORA = "checkpoints/v1-5-pruned-emaonly-fp16.safetensors", "lcm-lora-sdv1-5.safetensors"
-OFFERED = {name: {CHECKPOINT: "checkpoints"} for name in ("images_that_sound", "images_that_sound_few_steps", "colorize_deepfloyd")}
-OFFERED["images_that_sound_few_steps"] |= {LORA: "loras"}
+OFFERED = {name: {CHECKPOINT: "checkpoints"} for name in ("21 SD15 and Auffusion", "22 Few steps with LCM", "23 Colour by DeepFloyd IF")}
+OFFERED["22 Few steps with LCM"] |= {LORA: "loras"}
 """Files that ComfyUI's missing-model list can offer, with their folders under models/."""
+PAPERS_LENGTH = {"01 Picture that sounds", "20 Guider for any sampler", "21 SD15 and Auffusion", "22 Few steps with LCM"}
+"""Templates whose picture is the paper's 10.24 s without the margin."""
 
 
 def prompt_of(template: Path, object_info: dict[str, Any], steps: int | None = None) -> workflow.Prompt:
@@ -100,20 +102,20 @@ def test_template_runs_and_its_picture_sound_and_video_agree(template: Path, ser
     for picture, recording in zip(files[".png"], files[".flac"], strict=True):
         columns, rows = Image.open(picture).size
         sound, rate = soundfile.read(recording)
-        if template.stem == "images_that_sound_square":
+        if template.stem == "14 Square spectrogram":
             assert (rows, columns, len(sound), rate) == (2 * ROWS, FRAMES // 2, FRAMES * HOP, SAMPLE_RATE)
             columns = FRAMES
             continue
         assert rows == ROWS
-        if template.stem == "imprint_a_photo":  # the recording's own rate and channels
+        if template.stem == "03 Picture in a song":  # the recording's own rate and channels
             assert (rate, sound.shape) == (44100, (columns * 441, 2))
         else:
             assert (rate, sound.shape) == (SAMPLE_RATE, (columns * HOP,))
         assert abs(sound).max() > 0.0
-        if template.stem.startswith("images_that_sound"):
+        if template.stem in PAPERS_LENGTH:
             assert columns == FRAMES - TRIMMED  # 9.92 s
 
-    if template.stem == "compare_methods":
+    if template.stem == "27 Three methods compared":
         return  # three pictures and sounds, and no video
     (path,), seconds = files[".mp4"], len(files[".png"]) * columns * HOP / SAMPLE_RATE
     with av.open(path) as video:
@@ -127,7 +129,7 @@ def test_template_runs_and_its_picture_sound_and_video_agree(template: Path, ser
 
 def test_the_first_template_makes_a_square_picture_whose_halves_are_the_sound(server: Server, object_info: dict[str, Any]) -> None:
     """As a user would: view set in canvas and sampler, View Canvas between decoder and sound, the square saved too."""
-    prompt = prompt_of(REPO / "workflows" / "images_that_sound_embedded.json", object_info, STEPS)
+    prompt = prompt_of(REPO / "workflows" / "01 Picture that sounds.json", object_info, STEPS)
     view = "two-row square"
     for class_type in ("EmptySpectrogramLatent", "MultimodalKSampler"):
         workflow.node_of(prompt, class_type)["view"] = view
@@ -149,7 +151,7 @@ def test_the_first_template_makes_a_square_picture_whose_halves_are_the_sound(se
 
 
 def test_the_papers_template_has_the_papers_settings(object_info: dict[str, Any]) -> None:
-    prompt = prompt_of(REPO / "workflows" / "images_that_sound.json", object_info)
+    prompt = prompt_of(REPO / "workflows" / "21 SD15 and Auffusion.json", object_info)
     settings = dict(image_cfg=10.0, audio_cfg=10.0, t_image=0.9, t_audio=1.0, audio_weight=0.5, denoise=1.0, view="none")
     settings |= dict(steps=100, sampler_name="ddim", scheduler="ddim_uniform")
     sampler = workflow.node_of(prompt, "MultimodalKSampler")
@@ -160,14 +162,14 @@ def test_the_papers_template_has_the_papers_settings(object_info: dict[str, Any]
 
 
 def test_the_imprint_template_has_the_papers_settings(object_info: dict[str, Any]) -> None:
-    prompt = prompt_of(REPO / "workflows" / "imprint_generated.json", object_info)
+    prompt = prompt_of(REPO / "workflows" / "24 Spectrogram imprint.json", object_info)
     samplers = [node["inputs"] for node in prompt.values() if node["class_type"] == "KSampler"]
     assert [(sampler["steps"], sampler["cfg"], sampler["sampler_name"]) for sampler in samplers] == [(50, 7.5, "ddim"), (100, 7.5, "ddim")]
     assert workflow.node_of(prompt, "ImprintBaseline")["rho"] == 0.5
 
 
 def test_the_colour_template_has_the_papers_settings(object_info: dict[str, Any]) -> None:
-    prompt = prompt_of(REPO / "workflows" / "colorize_deepfloyd.json", object_info)
+    prompt = prompt_of(REPO / "workflows" / "23 Colour by DeepFloyd IF.json", object_info)
     colorize = workflow.node_of(prompt, "FactorizedColorize")
     assert colorize == colorize | dict(steps=30, cfg=10.0, start_step=7, noise_level=50)
     trim, loader = (prompt[colorize[name][0]] for name in ("spectrogram", "model"))
@@ -175,21 +177,21 @@ def test_the_colour_template_has_the_papers_settings(object_info: dict[str, Any]
     assert loader["inputs"] == loader["inputs"] | dict(stage_1_name="diffusers/IF-I-M-v1.0", stage_2_name="diffusers/IF-II-M-v1.0")
     sampler, papers = (
         workflow.node_of(graph, "MultimodalKSampler")
-        for graph in (prompt, prompt_of(REPO / "workflows" / "images_that_sound.json", object_info))
+        for graph in (prompt, prompt_of(REPO / "workflows" / "21 SD15 and Auffusion.json", object_info))
     )
     settings = {name for name, value in papers.items() if not isinstance(value, list)}
     assert {name: sampler[name] for name in settings} == {name: papers[name] for name in settings}
 
 
 def test_the_colour_templates_have_the_papers_words_ready(object_info: dict[str, Any]) -> None:
-    for template in ("colorize_deepfloyd", "colorize_embedded"):
+    for template in ("23 Colour by DeepFloyd IF", "11 Sound in colour"):
         prompt = prompt_of(REPO / "workflows" / f"{template}.json", object_info)
         encoder = prompt[workflow.node_of(prompt, "FactorizedColorize")["positive"][0]]["inputs"]
         assert workflow.value(prompt, encoder, "text").startswith("a colorful photo of ")
 
 
 def test_the_score_distillation_template_has_the_papers_settings(object_info: dict[str, Any]) -> None:
-    prompt = prompt_of(REPO / "workflows" / "sds_deepfloyd.json", object_info)
+    prompt = prompt_of(REPO / "workflows" / "26 SDS with DeepFloyd IF.json", object_info)
     settings = dict(iterations=40_000, warm_start=5_000, lambda_sds=0.4, image_cfg=80.0, audio_cfg=10.0, crops=8, learning_rate=1e-4)
     settings |= dict(seconds=10.24, hidden=256, canvas="network")
     distillation = workflow.node_of(prompt, "SDSBaseline")
@@ -222,7 +224,7 @@ def test_what_a_template_loads_is_what_its_note_fetches(template: Path, object_i
 
 def test_the_saved_colour_picture_plays_as_its_gray_does(server: Server, object_info: dict[str, Any]) -> None:
     """As the template's note says: the saved PNG on Load Image, the last group unmuted."""
-    path = REPO / "workflows" / "colorize_embedded.json"
+    path = REPO / "workflows" / "11 Sound in colour.json"
     (saved,) = saved_files(server, prompt_of(path, object_info, STEPS))[".png"]
     pixels = np.asarray(Image.open(saved)).astype(int)
     assert (pixels.max(axis=-1) - pixels.min(axis=-1)).mean() > 3
@@ -244,7 +246,7 @@ def test_the_saved_colour_picture_plays_as_its_gray_does(server: Server, object_
 
 
 def test_the_few_step_templates_lora_is_the_image_models_alone(server: Server, object_info: dict[str, Any]) -> None:
-    prompt = embedded_twin(prompt_of(REPO / "workflows" / "images_that_sound_few_steps.json", object_info, steps=2), server)
+    prompt = embedded_twin(prompt_of(REPO / "workflows" / "22 Few steps with LCM.json", object_info, steps=2), server)
     prompt = picture_alone(prompt, object_info)
     pictures = {}
     for weight in (0.5, 1.0):
@@ -264,7 +266,7 @@ def column_steps(picture: np.ndarray) -> np.ndarray:
 
 
 def test_repainting_a_part_leaves_every_pixel_outside_of_the_mask_and_no_seam(server: Server, object_info: dict[str, Any]) -> None:
-    prompt = picture_alone(prompt_of(REPO / "workflows" / "repaint_a_part.json", object_info, STEPS), object_info)
+    prompt = picture_alone(prompt_of(REPO / "workflows" / "15 Inpaint a part.json", object_info, STEPS), object_info)
     composite = workflow.node_of(prompt, "ImageCompositeMasked")
     start = workflow.node_of(prompt, "MaskComposite")["x"]
     end = start + next(node["inputs"]["width"] for node in prompt.values() if node["inputs"].get("value") == 1.0)
@@ -281,7 +283,7 @@ def test_repainting_a_part_leaves_every_pixel_outside_of_the_mask_and_no_seam(se
 
 
 def test_the_loops_picture_has_no_seam_where_its_end_meets_its_start(server: Server, object_info: dict[str, Any]) -> None:
-    prompt = picture_alone(prompt_of(REPO / "workflows" / "loop.json", object_info, STEPS), object_info)
+    prompt = picture_alone(prompt_of(REPO / "workflows" / "17 Seamless loop.json", object_info, STEPS), object_info)
     workflow.node_of(prompt, "ImageCropV2")["crop_region"]["width"] = round(LONG * SAMPLE_RATE / HOP)
     workflow.node_of(prompt, "SaveImage")["filename_prefix"] = "ring/turn"
     list(server.run(prompt))
@@ -301,7 +303,7 @@ def test_a_template_offers_the_files_that_its_loaders_name(template: str) -> Non
 
 
 def test_the_same_seed_gives_the_same_picture(server: Server, object_info: dict[str, Any]) -> None:
-    prompt = picture_alone(prompt_of(REPO / "workflows" / "images_that_sound_embedded.json", object_info, STEPS), object_info)
+    prompt = picture_alone(prompt_of(REPO / "workflows" / "01 Picture that sounds.json", object_info, STEPS), object_info)
     for seed, name in ((1, "first"), (2, "other"), (1, "again")):
         workflow.node_of(prompt, "MultimodalKSampler")["seed"] = seed
         workflow.node_of(prompt, "SaveImageThatSounds")["filename_prefix"] = f"seed/{name}"
@@ -312,7 +314,7 @@ def test_the_same_seed_gives_the_same_picture(server: Server, object_info: dict[
 
 
 def test_a_run_can_be_cancelled_while_it_samples(server: Server, object_info: dict[str, Any]) -> None:
-    prompt = prompt_of(REPO / "workflows" / "images_that_sound_embedded.json", object_info, steps=1000)
+    prompt = prompt_of(REPO / "workflows" / "01 Picture that sounds.json", object_info, steps=1000)
     asked = None
     with pytest.raises(QuickstartError, match="cancelled"):
         for kind, _ in server.run(prompt):

@@ -20,7 +20,7 @@ def test_picture_and_sound_come_out_of_the_first_template(models, tmp_path):
     full_size.write_vocoder(models / "diffusers" / "auffusion" / "vocoder")
     shutil.copytree(models, tmp_path / "models", copy_function=os.link)
     server = Server(Path(sys.executable), Path(os.environ["COMFYUI_PATH"]), tmp_path, tmp_path / "output", options=("--cpu",))
-    template = workflow.load(environment.REPO / "workflows" / "images_that_sound_embedded.json")
+    template = workflow.load(environment.REPO / "workflows" / "01 Picture that sounds.json")
     with server:
         prompt = workflow.to_prompt(template, server.get("/object_info"))
         names = {"image_model_name": "checkpoints/sd15.safetensors", "audio_model_name": "diffusers/auffusion", "weight_dtype": "fp16"}

@@ -68,7 +68,7 @@ def test_every_help_page_shows_its_node_gives_a_tip_and_names_templates_that_use
         page = (DOCS / f"{node_id}.md").read_text(encoding="utf-8")
         assert f"\n![{info['display_name']}](img/{node_id}.jpg)\n" in page.split("## Inputs")[0], node_id
         assert "\n## Tips\n\n- " in page, node_id
-        named = re.findall(r"`(\w+)`", "".join(re.findall(r"^To try: .*$", page, re.MULTILINE)))
+        named = re.findall(r"`([^`]+)`", "".join(re.findall(r"^To try: .*$", page, re.MULTILINE)))
         using = help_pages.templates_with(node_id)
         assert set(named) <= set(using) and bool(named) == bool(using), node_id
 

@@ -21,6 +21,13 @@ def template(request: pytest.FixtureRequest) -> dict[str, Any]:
     return workflow.load(path)
 
 
+def test_names_are_numbered_short_and_of_characters_that_every_system_and_the_front_end_take() -> None:
+    """The list shows file names as they are, and the front end does not encode them in the addresses that it asks for."""
+    for name in (path.stem for path in TEMPLATES):
+        assert re.fullmatch(r"[012]\d [A-Z][A-Za-z0-9 ]+", name) and len(name) <= 25, name
+    assert len({path.stem[:2] for path in TEMPLATES}) == len(TEMPLATES)
+
+
 def test_a_template_has_a_note_to_start_from(template: dict[str, Any]) -> None:
     (note,) = [node for node in template["nodes"] if node.get("title") == "Start here"]
     assert note["type"] == "MarkdownNote" and note["widgets_values"][0].startswith("## ")
