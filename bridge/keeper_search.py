@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import comfy.model_management
 import comfy.sample
@@ -18,7 +19,7 @@ from torch import Tensor
 from ..itsound_core.contact_sheet import CELL_WIDTH, contact_sheet
 from ..itsound_core.drafts import Plan
 from ..itsound_core.ranking import top_shares
-from ..itsound_core.scoring import Scores
+from ..itsound_core.scoring import Embeddings, Scores
 from ..itsound_core.spectrogram import AUFFUSION
 from ..itsound_core.views import View
 from . import inputs
@@ -81,7 +82,12 @@ class Judge:
         """Pictures (B, H, W) and scores of latents (B, C, h, w)."""
         pictures, waveforms = self.see_and_hear(latents, iterations)
         prompts = (self.image_prompt,) * len(latents), (self.audio_prompt,) * len(latents)
-        return pictures, score(self.scorer, pictures, waveforms, AUFFUSION.sample_rate, *prompts, node=self.node)
+        rate = AUFFUSION.sample_rate
+        return pictures, score(self.scorer, pictures, waveforms, rate, *prompts, node=self.node, embeddings=self._embeddings)
+
+    @cached_property
+    def _embeddings(self) -> tuple[Embeddings, Embeddings]:
+        return self.scorer.embeddings()
 
     def scores_of(self, candidates: Sequence[Candidate]) -> Scores:
         """SCORES of candidates, in their order."""

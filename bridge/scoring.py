@@ -10,7 +10,7 @@ import comfy.model_patcher
 import torch
 from torch import Tensor
 
-from ..itsound_core.scoring import Scores
+from ..itsound_core.scoring import Embeddings, Scores
 from . import inputs
 
 SMALLEST_PICTURE = 32
@@ -24,6 +24,10 @@ class Scorer:
     picture: comfy.model_patcher.ModelPatcher
     sound: comfy.model_patcher.ModelPatcher
 
+    def embeddings(self) -> tuple[Embeddings, Embeddings]:
+        """What the two make of prompts, for as many calls of `score` as share them."""
+        return Embeddings(self.picture.model), Embeddings(self.sound.model)
+
 
 def score(
     scorer: Scorer,
@@ -34,13 +38,19 @@ def score(
     audio_prompts: tuple[str, ...],
     on_sample: Callable[[], None] | None = None,
     node: str = "ScoreImageAndSound",
+    embeddings: tuple[Embeddings, Embeddings] | None = None,
 ) -> Scores:
-    """Scores of gray pictures (N, H, W) in 0..1 and waveforms (N, T) at `rate` Hz against their N prompts. Stops when the user cancels."""
+    """Scores of gray pictures (N, H, W) in 0..1 and waveforms (N, T) at `rate` Hz against their N prompts. Stops when the user cancels.
+
+    embeddings: the scorer's, where an earlier call had the same prompts. Raises ValueError naming `node` where a score is NaN.
+    """
+    image_texts, audio_texts = embeddings or scorer.embeddings()
     comfy.model_management.load_models_gpu([scorer.picture, scorer.sound], force_full_load=True)
     found = []
     for picture, waveform, image_prompt, audio_prompt in zip(pictures, samples, image_prompts, audio_prompts, strict=True):
         comfy.model_management.throw_exception_if_processing_interrupted()
-        seen, heard = scorer.picture.model(picture, [image_prompt]), scorer.sound.model(waveform, rate, [audio_prompt])
+        seen = scorer.picture.model(picture, image_texts[image_prompt])
+        heard = scorer.sound.model(waveform, rate, audio_texts[audio_prompt])
         found.append(torch.cat([seen, heard]))
         if on_sample is not None:
             on_sample()

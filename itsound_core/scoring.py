@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .resampling import resample
@@ -63,15 +64,18 @@ class PictureScorer(nn.Module):
 
         return cls(*_load(folder, "clip", CLIPModel, CLIPProcessor))
 
-    def forward(self, picture: Tensor, prompts: list[str]) -> Tensor:
-        """Scores (len(prompts),) in -100..100 of one gray picture (H, W) in 0..1, W >= H."""
+    def embed(self, prompts: list[str]) -> Tensor:
+        """Prompts as vectors (len(prompts), D) of length 1."""
+        return _unit(_text_features(self.model, self.processor.tokenizer, prompts))
+
+    def forward(self, picture: Tensor, texts: list[str] | Tensor) -> Tensor:
+        """Scores (N,) in -100..100 of one gray picture (H, W) in 0..1, W >= H, for N prompts or what `embed` made of them, (N, D)."""
+        texts = texts if isinstance(texts, Tensor) else self.embed(texts)
         pixels = (255 * picture).round().to(torch.uint8).cpu()
         crops = [crop[..., None].expand(-1, -1, 3).numpy() for crop in square_crops(pixels)]
-        inputs = self.processor(
-            text=prompts, images=crops, input_data_format="channels_last", padding=True, truncation=True, return_tensors="pt"
-        )
-        output = self.model(**inputs.to(self.model.device))
-        return 100 * (output.text_embeds @ output.image_embeds.T).mean(dim=1).float().cpu()
+        seen = self.processor.image_processor(crops, input_data_format="channels_last", return_tensors="pt").to(self.model.device)
+        images = _unit(self.model.visual_projection(self.model.vision_model(**seen).pooler_output))
+        return 100 * (texts @ images.T).mean(dim=1).float().cpu()
 
 
 class SoundScorer(nn.Module):
@@ -88,18 +92,37 @@ class SoundScorer(nn.Module):
 
         return cls(*_load(folder, "clap", ClapModel, ClapProcessor))
 
-    def forward(self, waveform: Tensor, rate: int, prompts: list[str]) -> Tensor:
-        """Scores (len(prompts),) in 0..100 of one waveform (T,) at `rate` Hz, scaled to a peak of 1; silence scores 0."""
+    def embed(self, prompts: list[str]) -> Tensor:
+        """Prompts as vectors (len(prompts), D) of length 1."""
+        return F.normalize(_text_features(self.model, self.processor.tokenizer, prompts), dim=-1)
+
+    def forward(self, waveform: Tensor, rate: int, texts: list[str] | Tensor) -> Tensor:
+        """Scores (N,) in 0..100 of one waveform (T,) at `rate` Hz, scaled to a peak of 1. texts: N prompts or their `embed`.
+
+        Silence scores 0.
+        """
         peak = float(waveform.abs().max())
         if peak == 0:
-            return torch.zeros(len(prompts))
+            return torch.zeros(len(texts))
+        texts = texts if isinstance(texts, Tensor) else self.embed(texts)
         extractor = self.processor.feature_extractor
         heard = resample(waveform.cpu() / peak, rate, extractor.sampling_rate)
         windows = [window.numpy() for window in fixed_windows(heard, extractor.nb_max_samples)]
-        inputs = extractor(windows, sampling_rate=extractor.sampling_rate, return_tensors="pt")
-        inputs.update(self.processor.tokenizer(prompts, padding=True, truncation=True, return_tensors="pt"))
-        output = self.model(**inputs.to(self.model.device))
-        return 100 * (output.text_embeds @ output.audio_embeds.T).mean(dim=1).clamp(min=0).float().cpu()
+        inputs = extractor(windows, sampling_rate=extractor.sampling_rate, return_tensors="pt").to(self.model.device)
+        sounds = F.normalize(self.model.audio_projection(self.model.audio_model(**inputs).pooler_output), dim=-1)
+        return 100 * (texts @ sounds.T).mean(dim=1).clamp(min=0).float().cpu()
+
+
+class Embeddings(dict[str, Tensor]):
+    """A scorer's vectors (1, D) of prompts, each made when it is first asked for: many samples have one prompt."""
+
+    def __init__(self, scorer: PictureScorer | SoundScorer) -> None:
+        super().__init__()
+        self._scorer = scorer
+
+    def __missing__(self, prompt: str) -> Tensor:
+        self[prompt] = self._scorer.embed([prompt])
+        return self[prompt]
 
 
 def square_crops(picture: Tensor) -> list[Tensor]:
@@ -120,6 +143,17 @@ def fixed_windows(waveform: Tensor, length: int) -> list[Tensor]:
         return [waveform]
     count = -(-len(waveform) // length)
     return [waveform[round(i * extra / (count - 1)) :][:length] for i in range(count)]
+
+
+def _text_features(model: CLIPModel | ClapModel, tokenizer: Any, prompts: list[str]) -> Tensor:
+    """(len(prompts), D), of any length."""
+    tokens = tokenizer(prompts, padding=True, truncation=True, return_tensors="pt").to(model.device)
+    return model.text_projection(model.text_model(**tokens).pooler_output)
+
+
+def _unit(vectors: Tensor) -> Tensor:
+    """As transformers' CLIP does it, to the last bit."""
+    return vectors / vectors.square().sum(dim=-1, keepdim=True).sqrt()
 
 
 def _load(folder: Path, kind: str, model_class: Any, processor_class: Any) -> tuple[Any, Any]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from itsound_core import spectrogram
 from itsound_core.cycle import cycle_consistency
 from itsound_core.griffin_lim import griffin_lim
-from itsound_core.scoring import PictureScorer, SoundScorer
+from itsound_core.scoring import Embeddings, PictureScorer, SoundScorer
 from itsound_core.vocoder import load_vocoder, replace_magnitude
 
 from ..train.judge import Judge, load_judge
@@ -33,6 +33,7 @@ class Examiner:
     def __init__(self, folders: Folders, device: str = "cpu") -> None:
         self.picture_scorer = PictureScorer.load(folders.clip).to(device)
         self.sound_scorer = SoundScorer.load(folders.clap).to(device)
+        self.image_texts, self.audio_texts = Embeddings(self.picture_scorer), Embeddings(self.sound_scorer)
         self.folders, self.device, self.vocoder = folders, device, None
         self.judges = None
         if folders.judges is not None:
@@ -69,8 +70,8 @@ class Examiner:
         rate = spectrogram.AUFFUSION.sample_rate
         found = [
             (
-                float(self.picture_scorer(picture, [sample.image_prompt])),
-                float(self.sound_scorer(waveform, rate, [sample.audio_prompt])),
+                float(self.picture_scorer(picture, self.image_texts[sample.image_prompt])),
+                float(self.sound_scorer(waveform, rate, self.audio_texts[sample.audio_prompt])),
             )
             for picture, waveform, sample in zip(seen, heard, batch, strict=True)
         ]

@@ -32,13 +32,14 @@ PROMPTS = {
 
 def picture_scores(scorer: PictureScorer, pictures: np.ndarray, prompts: list[str]) -> Tensor:
     """(N, prompts) of uint8 pictures (N, 256, 1024), in -100..100."""
-    return torch.stack([scorer(torch.from_numpy(picture[:, :COLUMNS] / 255.0), prompts) for picture in pictures])
+    texts = scorer.embed(prompts)
+    return torch.stack([scorer(torch.from_numpy(picture[:, :COLUMNS] / 255.0), texts) for picture in pictures])
 
 
 def sound_scores(scorer: SoundScorer, waveforms: Tensor, prompts: list[str]) -> Tensor:
     """(N, prompts) of waveforms (N, T) at 16 kHz, in 0..100."""
-    rate = AUFFUSION.sample_rate
-    return torch.stack([scorer(waveform[: COLUMNS * AUFFUSION.hop_length], rate, prompts) for waveform in waveforms])
+    rate, texts = AUFFUSION.sample_rate, scorer.embed(prompts)
+    return torch.stack([scorer(waveform[: COLUMNS * AUFFUSION.hop_length], rate, texts) for waveform in waveforms])
 
 
 def spread(values: Tensor) -> str:

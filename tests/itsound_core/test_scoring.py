@@ -83,6 +83,23 @@ def test_a_sound_score_is_the_cosine_at_48_khz_whatever_the_level_and_never_nega
     assert scores.min() >= 0
 
 
+@torch.no_grad()
+def test_prompts_embedded_beforehand_score_to_the_bit_as_in_one_forward_of_the_whole_model(clip_folder, clap_folder):
+    picture = torch.rand(256, 288, generator=torch.Generator().manual_seed(0))
+    clip, clap = PictureScorer.load(clip_folder), SoundScorer.load(clap_folder)
+    crops = np.repeat((255 * picture).round().byte().numpy()[..., None], 3, axis=2)
+    inputs = clip.processor(text=PROMPTS, images=[crops[:, :256], crops[:, 32:]], padding=True, return_tensors="pt")
+    output = clip.model(**inputs)
+    assert torch.equal(clip(picture, clip.embed(PROMPTS)), 100 * (output.text_embeds @ output.image_embeds.T).mean(dim=1))
+
+    inputs = clap.processor.tokenizer(PROMPTS, padding=True, return_tensors="pt")
+    heard = resample(tone() / tone().abs().max(), 16000, 48000)
+    inputs |= clap.processor.feature_extractor(heard.numpy(), sampling_rate=48000, return_tensors="pt")
+    output = clap.model(**inputs)
+    expected = 100 * (output.text_embeds @ output.audio_embeds.T).mean(dim=1).clamp(min=0)
+    assert torch.equal(clap(tone(), 16000, clap.embed(PROMPTS)), expected)
+
+
 def test_a_sound_longer_than_claps_window_gets_the_same_score_each_time(clap_folder):
     scorer = SoundScorer.load(clap_folder)
     scores = {tuple(scorer(tone(10.24), 16000, PROMPTS).tolist()) for _ in range(3)}

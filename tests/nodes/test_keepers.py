@@ -199,6 +199,15 @@ def test_line_breaks_in_prompts_are_spaces(modules, graph, scored_by_seed):
     assert scores.image_prompts == (PROMPTS["image_prompt"],) * 2 and scores.audio_prompts == (PROMPTS["audio_prompt"],) * 2
 
 
+def test_a_search_reads_its_prompts_once(modules, graph, monkeypatch):
+    read = []
+    for model in (graph["scorer"].picture.model, graph["scorer"].sound.model):
+        embed = model.embed
+        monkeypatch.setattr(model, "embed", lambda prompts, embed=embed: read.extend(prompts) or embed(prompts))
+    search(modules, graph, batch_size=1)
+    assert sorted(read) == sorted(PROMPTS.values())
+
+
 def test_the_preview_stays_small_however_many_candidates_there_are(modules, monkeypatch):
     """A JPEG side beyond 65 500 pixels stops ComfyUI's server."""
     keeper_search, shown = modules["search"], []

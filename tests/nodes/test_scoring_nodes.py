@@ -39,6 +39,10 @@ def audio(count=2, channels=1, seconds=1.0):
     return {"waveform": 0.1 * noise, "sample_rate": RATE}
 
 
+def slice_of(sounds, i):
+    return sounds | {"waveform": sounds["waveform"][i : i + 1]}
+
+
 def scores(nodes, picture, sound):
     count = len(picture)
     scores_class = importlib.import_module(nodes.__name__.rsplit(".", 2)[0] + ".itsound_core.scoring").Scores
@@ -72,6 +76,18 @@ def test_a_line_break_in_a_prompt_is_a_space(nodes, scorer):
     meant = nodes.ScoreImageAndSound.execute(scorer, images(), audio(), "a castle on a hill", "church bell").result[0]
     assert given.image_prompts == ("a castle on a hill",) * 2 and given.audio_prompts == ("church bell",) * 2
     assert torch.equal(given.picture, meant.picture) and torch.equal(given.sound, meant.sound)
+
+
+@torch.inference_mode()
+def test_a_prompt_is_read_once_however_many_samples_it_has(nodes, scorer, monkeypatch):
+    read = []
+    for model in (scorer.picture.model, scorer.sound.model):
+        embed = model.embed
+        monkeypatch.setattr(model, "embed", lambda prompts, embed=embed: read.extend(prompts) or embed(prompts))
+    found, *_ = nodes.ScoreImageAndSound.execute(scorer, images(4), audio(4), "a castle\na dog\na castle\na castle", "a bell", True).result
+    assert read == ["a castle", "a bell", "a dog"]
+    alone, *_ = nodes.ScoreImageAndSound.execute(scorer, images(4)[2:3], slice_of(audio(4), 2), "a castle", "a bell").result
+    assert torch.equal(found.picture[2:3], alone.picture) and torch.equal(found.sound[2:3], alone.sound)
 
 
 def test_colours_are_scored_as_the_gray_that_sounds(nodes, scorer):
