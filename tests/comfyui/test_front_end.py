@@ -16,6 +16,8 @@ from launch.server import Server
 from tools.locales import of_pack
 
 TEMPLATES = sorted((REPO / "workflows").glob("*.json"))
+READABLE = 4.5
+"""Contrast from which small text can be read (WCAG 2, level AA)."""
 
 OVERLAPS = """() => {
   const boxes = window.app.graph.nodes.map(node => [node.title, ...node.getBounding(new Float32Array(4))]);
@@ -102,6 +104,45 @@ def test_the_blueprint_makes_picture_sound_and_video_of_what_is_written_in_its_b
 def known_inputs(info: dict[str, Any]) -> set[str]:
     """Without the widgets that the front end adds for itself, such as an upload button."""
     return {name for names in info["input_order"].values() for name in names}
+
+
+CONTRAST = """name => {
+    const luminance = ([r, g, b]) => [r, g, b].map(c => c / 255).map(c => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)
+        .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
+    const rgba = colour => [...(colour.match(/[\\d.]+/g) || []).map(Number), 1].slice(0, 4);
+    const behind = element => {
+        if (!element) return [0, 0, 0];
+        const [r, g, b, alpha] = rgba(window.getComputedStyle(element).backgroundColor);
+        const below = alpha < 1 ? behind(element.parentElement) : [0, 0, 0];
+        return [r, g, b].map((c, i) => alpha * c + (1 - alpha) * below[i]);
+    };
+    return [...document.querySelectorAll("code")].filter(e => e.textContent.includes(name)).map(e => {
+        const pair = [rgba(window.getComputedStyle(e).color).slice(0, 3), behind(e)].map(luminance).sort((a, b) => b - a);
+        return (pair[0] + 0.05) / (pair[1] + 0.05);
+    });
+}"""
+"""Of each piece of code with some text in it: how its colour contrasts with what lies behind it (WCAG 2)."""
+
+
+@pytest.mark.parametrize("front_end", ["open_page", "open_newest_page"])
+def test_without_its_models_a_template_offers_the_file_and_its_note_the_command_for_the_folder(
+    front_end: str, request: pytest.FixtureRequest
+) -> None:
+    """The front end lists what a box names where that ends as a model's file does; a folder it leaves out."""
+    page = request.getfixturevalue(front_end)()
+    graph = workflow.load(REPO / "workflows" / "21 SD15 and Auffusion.json")
+    for renderer in (False, True):
+        page.evaluate("on => window.app.extensionManager.setting.set('Comfy.VueNodes.Enabled', on)", renderer)
+        page.evaluate("graph => window.app.loadGraphData(graph)", graph)
+        page.evaluate("Object.assign(window.app.canvas.ds, { scale: 1, offset: [300, 200] })")
+        page.wait_for_function("document.querySelector('code')", timeout=30_000)
+        seen = page.evaluate(CONTRAST, "python fetch.py sd15 auffusion")
+        assert seen and min(seen) >= READABLE
+    page.evaluate("window.app.extensionManager.setting.set('Comfy.VueNodes.Enabled', false)")
+    page.get_by_text("View details").first.click()
+    page.get_by_text("Download", exact=True).first.wait_for(timeout=30_000)
+    assert "v1-5-pruned-emaonly-fp16.safetensors" in page.inner_text("body")
+    page.close()
 
 
 def test_a_saved_pair_is_seen_and_heard_in_its_node(page: Any) -> None:

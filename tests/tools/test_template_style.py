@@ -44,3 +44,11 @@ def test_prompts_are_coloured_and_those_of_the_sound_alike(template: dict[str, A
         if node["type"] in ("CLIPTextEncode", "PrimitiveStringMultiline"):
             sound = re.search(r"\b(sounds?|heard)\b", node["title"], re.IGNORECASE)
             assert ((node["color"], node["bgcolor"]) == SOUND) == bool(sound), node["title"]
+
+
+def test_what_is_typed_into_a_terminal_stands_in_a_block_of_its_own(template: dict[str, Any]) -> None:
+    """Both renderers show a block in white; the new one shows code within a line in blue, which cannot be read on a note."""
+    for node in template["nodes"]:
+        if node["type"] == "MarkdownNote":
+            outside = re.sub(r"^```\n.*?^```$", "", node["widgets_values"][0], flags=re.DOTALL | re.MULTILINE)
+            assert not re.search(r"(fetch\.py|pip install) \w", outside)
