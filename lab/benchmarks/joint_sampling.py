@@ -25,8 +25,9 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -44,8 +45,8 @@ from tools.comfyui import import_comfyui, load_pack  # noqa: E402
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 SIDES = ("image", "audio")
-WIDTHS = {"small": (96, 160, 320, 320), "full": (320, 640, 1280, 1280)}
-CONTEXT = {"small": 256, "full": 768}
+WIDTHS = {"tiny": (32, 32, 64, 64), "small": (96, 160, 320, 320), "full": (320, 640, 1280, 1280)}
+CONTEXT = {"tiny": 32, "small": 256, "full": 768}
 T_IMAGE, GUIDANCE, AUDIO_WEIGHT = 0.9, 10.0, 0.5
 START = T_IMAGE * 1000
 """Timestep from which on the image model takes part."""
@@ -66,13 +67,14 @@ def folders(size: str, scratch: Path, dtype: torch.dtype) -> list[Path]:
     for seed, side in enumerate(SIDES):
         torch.manual_seed(seed)
         attention = ("CrossAttnDownBlock2D",) * 3, ("CrossAttnUpBlock2D",) * 3
-        unet = UNet2DConditionModel(
-            block_out_channels=WIDTHS[size],
-            down_block_types=(*attention[0], "DownBlock2D"),
-            up_block_types=("UpBlock2D", *attention[1]),
-            cross_attention_dim=CONTEXT[size],
-            attention_head_dim=8,
-        )
+        with DEVICE:  # a graphics card draws a billion numbers in no time
+            unet = UNet2DConditionModel(
+                block_out_channels=WIDTHS[size],
+                down_block_types=(*attention[0], "DownBlock2D"),
+                up_block_types=("UpBlock2D", *attention[1]),
+                cross_attention_dim=CONTEXT[size],
+                attention_head_dim=8,
+            )
         unet.to(dtype).save_pretrained(scratch / side / "unet")
         schedule().save_pretrained(scratch / side / "scheduler")
     return [scratch / side for side in SIDES]
@@ -254,11 +256,12 @@ def matrix_rate(dtype: torch.dtype) -> float:
 
 
 @torch.no_grad()
-def forward_flops(unet: nn.Module, width: int, dtype: torch.dtype) -> int:
-    """FLOP of one forward pass of one canvas."""
+def forward_flops(unet: nn.Module, width: int, dtype: torch.dtype, columns: int = LATENT[-1]) -> int:
+    """FLOP of one forward pass of one canvas, so many latents wide."""
     counter = FlopCounterMode(display=False)
     with counter, sdpa_kernel(SDPBackend.MATH):  # a CPU's fused attention is not counted
-        unet(torch.zeros(1, *LATENT, device=DEVICE, dtype=dtype), 1, torch.zeros(1, TOKENS, width, device=DEVICE, dtype=dtype))
+        latents, text = torch.zeros(1, *LATENT[:-1], columns), torch.zeros(1, TOKENS, width)
+        unet(latents.to(DEVICE, dtype), 1, text.to(DEVICE, dtype))
     return counter.get_total_flops()
 
 
@@ -266,33 +269,53 @@ def spread(values: list[float], digits: int = 2) -> str:
     return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
 
 
-def measure(ways: dict[str, Sampler], inside: Inside, batch: int, steps: int, repeats: int, floor: float, dtype: torch.dtype) -> None:
-    """Print one line a way."""
-    noise = torch.randn(batch, *LATENT, generator=torch.Generator().manual_seed(0)).to(DEVICE, dtype)
-    taken: dict[str, list[float]] = {name: [] for name in ways}
-    outside: dict[str, list[float]] = {name: [] for name in ways}
-    peaks, results, passes = {}, {}, {}
+@dataclass
+class Figures:
+    """What a way of sampling took, one number a round. `peak` is bytes, NaN where it cannot be read."""
+
+    seconds: list[float] = field(default_factory=list)
+    outside: list[float] = field(default_factory=list)
+    """Share of each round's time in which no UNet was running."""
+    passes: int = 0
+    peak: float = float("nan")
+    latents: Tensor | None = None
+
+
+def measure(ways: Mapping[str, Sampler], inside: Inside, noise: Tensor, repeats: int) -> dict[str, Figures]:
+    """Every way in turns on the same noise, after a round that compiles, allocates and loads."""
+    figures = {name: Figures() for name in ways}
     for round_ in range(repeats + 1):
         for name, sample in ways.items():
+            way = figures[name]
             with peak_memory() as peak:
                 began = now()
-                results[name] = sample(noise).float().cpu()
+                way.latents = sample(noise).float().cpu()
                 seconds = now() - began
-            within, passes[name] = inside.take()
-            if round_ == 0:  # the first one compiles, allocates and loads
+            within, way.passes = inside.take()
+            if round_ == 0:
                 continue
-            taken[name].append(seconds)
-            outside[name].append(100 * (1 - within / seconds))
-            peaks[name] = max(peaks.get(name, 0), *peak) if peak else float("nan")
-    first = next(iter(ways))
-    for name in ways:
-        ratios = [plain / ours for plain, ours in zip(taken[first], taken[name], strict=True)]
-        apart = float((results[name] - results[first]).norm() / results[first].norm())
-        seconds = statistics.median(taken[name])
+            way.seconds.append(seconds)
+            way.outside.append(1 - within / seconds)
+            way.peak = max(peak[0], way.peak) if peak and round_ > 1 else next(iter(peak), float("nan"))
+    return figures
+
+
+def apart(latents: Tensor, reference: Tensor) -> float:
+    """Relative difference."""
+    return float((latents - reference).norm() / reference.norm())
+
+
+def show(figures: Mapping[str, Figures], batch: int, steps: int, floor: float) -> None:
+    """Print one line a way; ratios are to the first."""
+    first = next(iter(figures.values()))
+    for name, way in figures.items():
+        assert way.latents is not None and first.latents is not None
+        ratios = [plain / ours for plain, ours in zip(first.seconds, way.seconds, strict=True)]
+        seconds = statistics.median(way.seconds)
         print(
-            f"{name:21}{batch:6}{passes[name]:8}{seconds / steps:10.4f}{seconds / batch:10.3f}{batch / seconds:10.3f}"
-            f"{statistics.median(outside[name]):9.1f} %{peaks[name] / 2**20:9.0f} MiB{seconds / (floor * batch):9.2f}"
-            f"   {spread(ratios):22}{apart:.1e}",
+            f"{name:21}{batch:6}{way.passes:8}{seconds / steps:10.4f}{seconds / batch:10.3f}{batch / seconds:10.3f}"
+            f"{100 * statistics.median(way.outside):9.1f} %{way.peak / 2**20:9.0f} MiB{seconds / (floor * batch):9.2f}"
+            f"   {spread(ratios):22}{apart(way.latents, first.latents):.1e}",
             flush=True,
         )
 
@@ -356,7 +379,8 @@ def main() -> None:
         )
         inside = Inside(modules)
         for batch in args.batch:
-            measure(ways, inside, batch, args.steps, args.repeats, floor, dtype)
+            noise = torch.randn(batch, *LATENT, generator=torch.Generator().manual_seed(0)).to(DEVICE, dtype)
+            show(measure(ways, inside, noise, args.repeats), batch, args.steps, floor)
 
 
 if __name__ == "__main__":
