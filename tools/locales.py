@@ -2,9 +2,9 @@
 
     COMFYUI_PATH=... python tools/locales.py    # lists it by key, with the English text; ends with 1 where something is missing
 
-English needs no files: where a language has no text, the front end shows the node's own. A translation has a text for each of a node's,
-every number and path of the English one, and the terms of tools/glossary.json, which are those of ComfyUI's own translation. ComfyUI does
-not translate a combo's options, so texts name them in English.
+English needs no files: where a language has no text, the front end shows the node's own, and the player its own of web/js/texts.js. A
+translation has a text for each of those, every number and path of the English one, and the terms of tools/glossary.json, which are those
+of ComfyUI's own translation. ComfyUI does not translate a combo's options, so texts name them in English.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from tools.comfyui import temporary_server  # noqa: E402
 
 LOCALES = REPO / "locales"
 GLOSSARY = REPO / "tools" / "glossary.json"
+PLAYER = REPO / "web" / "js" / "texts.js"
 
 FACT = re.compile(r"\d+(?:\.\d+)?|'\w+'|\b[\w.]+_\w+|\bmodels/\w+")
 """What a translation must keep as it is: numbers, quoted options, names of files, folders and other nodes' inputs."""
@@ -39,7 +40,13 @@ def locale(object_info: dict[str, dict]) -> dict[str, dict]:
     ours = of_pack(object_info)
     others = {part for node_id, info in object_info.items() if node_id not in ours for part in info["category"].split("/")}
     categories = {part for info in ours.values() for part in info["category"].split("/")} - others
-    return {"nodeDefs": node_definitions(ours), "main": {"nodeCategories": {part: part for part in sorted(categories)}}}
+    main = {"nodeCategories": {part: part for part in sorted(categories)}, "imagesThatSound": {"player": player_texts()}}
+    return {"nodeDefs": node_definitions(ours), "main": main}
+
+
+def player_texts() -> dict[str, str]:
+    """What the player says in English, by the keys that it asks for."""
+    return dict(re.findall(r'^  (\w+): "(.*)",$', PLAYER.read_text(encoding="utf-8"), re.MULTILINE))
 
 
 def node_definitions(object_info: dict[str, dict]) -> dict[str, dict]:

@@ -10,7 +10,8 @@ import json
 import statistics
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -94,8 +95,20 @@ def graph(picture: str, sound: str, view: str = "none") -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def inputs(server: Server) -> None:
-    """A black spectrogram of 10.24 s with a white band, and ramps from 0 to 1: as long as it, and shorter."""
+def page(open_page: Callable[..., Any], server: Server) -> Iterator[Any]:
+    with player_page(open_page, server) as page:
+        yield page
+
+
+@pytest.fixture(scope="module")
+def newest_page(open_newest_page: Callable[..., Any], newest_server: Server) -> Iterator[Any]:
+    with player_page(open_newest_page, newest_server) as page:
+        yield page
+
+
+@contextmanager
+def player_page(open_page: Callable[..., Any], server: Server) -> Iterator[Any]:
+    """ComfyUI with a black spectrogram of 10.24 s with a white band, and ramps from 0 to 1: as long as it, and shorter."""
     picture = np.zeros((256, 1024), np.uint8)
     picture[100:110] = 200
     Image.fromarray(picture).save(server.base / "input" / "band.png")
@@ -103,20 +116,21 @@ def inputs(server: Server) -> None:
     for name, seconds in (("ramp", SECONDS), ("short", SHORT_SECONDS)):
         ramp = np.arange(round(RATE * seconds)) / round(RATE * seconds)
         soundfile.write(server.base / "input" / f"{name}.flac", ramp.astype(np.float32), RATE)
-
-
-@pytest.fixture(scope="module")
-def page(open_page: Callable[..., Any], inputs: None) -> Any:
     page = open_page(TAP)
     page.errors = []
     page.on("pageerror", lambda error: page.errors.append(str(error)))
     page.on("console", lambda message: page.errors.append(message.text) if message.type == "error" else None)
     yield page
     use_renderer(page, new=False)
+    page.close()
 
 
 def use_renderer(page: Any, new: bool) -> None:
-    page.evaluate("on => window.app.extensionManager.setting.set('Comfy.VueNodes.Enabled', on)", new)
+    change_setting(page, "Comfy.VueNodes.Enabled", new)
+
+
+def change_setting(page: Any, name: str, value: Any) -> None:
+    page.evaluate("([name, value]) => window.app.extensionManager.setting.set(name, value)", [name, value])
 
 
 def run(page: Any, saved: dict[str, Any], ready: str = READY_TO_PLAY) -> None:
@@ -227,6 +241,79 @@ def test_looped_it_goes_on_at_the_start(page: Any) -> None:
     assert abs(statistics.median(shown - heard for shown, heard in frames)) < IN_STEP
     page.locator(".its-player-loop").click()
     page.locator(".its-player-play").click()
+
+
+@pytest.mark.parametrize("front_end", ["page", "newest_page"])
+def test_it_keeps_its_width_beside_an_open_properties_panel(front_end: str, request: pytest.FixtureRequest) -> None:
+    page = request.getfixturevalue(front_end)
+    use_renderer(page, new=False)
+    run(page, graph("band.png", "ramp.flac"))
+    width = page.locator(".its-player").bounding_box()["width"]
+    change_setting(page, "Comfy.RightSidePanel.IsOpen", True)
+    page.get_by_test_id("properties-panel").wait_for()
+    try:
+        title = page.locator(".its-player-stage").bounding_box()
+        page.mouse.click(title["x"] + 100, title["y"] - 90)
+        page.get_by_test_id("properties-panel").get_by_text("Play Image").first.wait_for()
+        assert page.get_by_test_id("properties-panel").get_by_text("view", exact=True).count() == 1
+        page.wait_for_timeout(500)
+        assert page.locator(".its-player").bounding_box()["width"] == pytest.approx(width)
+    finally:
+        change_setting(page, "Comfy.RightSidePanel.IsOpen", False)
+
+
+IN_A_BOX = """() => {
+  // Play Image and Load Audio become a subgraph; where its box is.
+  const {app} = window, inside = new Set([2, 3].map(id => app.graph.getNodeById(id)));
+  const {node} = app.graph.convertToSubgraph(inside);
+  node.pos = [400, 100];
+  app.canvas.deselectAll();
+  app.canvas.setDirty(true, true);
+}"""
+BOX = "window.app.graph.nodes.find(node => node.subgraph)"
+PLAYERS = "() => document.querySelectorAll('.its-player').length"
+SHOWN = ".its-player:visible"
+
+
+@pytest.mark.parametrize("new", [False, True], ids=["classic canvas", "Nodes 2.0"])
+@pytest.mark.parametrize("front_end", ["page", "newest_page"])
+def test_a_subgraphs_box_plays_what_is_made_inside(front_end: str, new: bool, request: pytest.FixtureRequest) -> None:
+    page = request.getfixturevalue(front_end)
+    use_renderer(page, new)
+    run(page, graph("band.png", "short.flac"))
+    page.evaluate(IN_A_BOX)
+    box = page.locator(SHOWN)
+    box.get_by_text("Press Run").wait_for()
+    page.errors.clear()
+    page.evaluate("() => window.app.queuePrompt(0)")
+    box.get_by_text("The sound ends at 8.00 s").wait_for()
+    assert box.bounding_box()["width"] > 400
+
+    saved = page.evaluate("() => JSON.stringify(window.app.graph.serialize())")
+    page.evaluate("saved => window.app.loadGraphData(JSON.parse(saved))", saved)
+    box.get_by_text("The sound ends at 8.00 s").wait_for()
+    stage = box.locator(".its-player-stage").bounding_box()
+    page.mouse.click(stage["x"] + 0.5 * stage["width"], stage["y"] + 0.5 * stage["height"])
+    box.locator(".its-player-play[title^='Pause']").wait_for()
+    page.keyboard.press(" ")
+
+    page.evaluate(f"() => window.app.canvas.openSubgraph({BOX}.subgraph, {BOX})")
+    page.evaluate(f"() => {BOX}.subgraph.remove({BOX}.subgraph.nodes.find(node => node.type === 'PlayImage'))")
+    page.evaluate("() => window.app.canvas.setGraph(window.app.graph)")
+    page.wait_for_function(f"() => ({PLAYERS})() === 0")
+    assert page.errors == []
+
+
+def test_it_speaks_chinese_where_comfyui_does(open_page: Callable[..., Any], server: Server) -> None:
+    server.post("/settings", {"Comfy.Locale": "zh"})
+    try:
+        page = open_page()
+        page.evaluate("() => window.app.graph.add(window.LiteGraph.createNode('PlayImage'))")
+        page.locator(".its-player [role=status]", has_text="点击“运行”").wait_for()
+        page.locator(".its-player-play[title='播放（空格键）']").wait_for()
+        page.close()
+    finally:
+        server.post("/settings", {"Comfy.Locale": "en"})
 
 
 def test_it_comes_back_with_its_workflows_tab(page: Any) -> None:

@@ -3,11 +3,8 @@
 /** Pixels that every browser's canvas can be wide and high. */
 const LARGEST_SIDE = 16384;
 
-export const VIEWS = {
-  colour: { label: "as it is", title: "The picture as it is" },
-  gray: { label: "gray", title: "The channel mean, which is the sound" },
-  renormalised: { label: "renormalised", title: "The channel mean from full black to full white, as Renormalize Spectrogram makes it" },
-};
+/** The picture as it is, its channel mean, and that from full black to full white; the texts of each are in texts.js. */
+export const VIEWS = ["colour", "gray", "renormalised"];
 
 /** Draw an ImageBitmap on `canvas`, which takes its size, in the `view` of that name. */
 export function paint(canvas, bitmap, view) {

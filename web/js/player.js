@@ -4,6 +4,7 @@ import { button, icon, make } from "./elements.js";
 import { paint, VIEWS } from "./picture.js";
 import { decode, Playback, SoundBlocked } from "./playback.js";
 import { readSettings, writeSettings } from "./settings.js";
+import { text } from "./texts.js";
 
 /** Width over height between which a picture keeps its own; beyond, it is stretched so that a hand can still point into it. */
 const [NARROWEST, WIDEST] = [1 / 4, 8];
@@ -14,12 +15,6 @@ const SAME_LENGTH = 0.02;
 /** Seconds that an arrow key moves; with Shift, one column of a spectrogram. */
 const [STEP, FINE_STEP] = [0.5, 0.01];
 const VOLUME_STEP = 0.05;
-
-const EMPTY = "Press Run to see and hear it here.";
-const GONE = "These files are gone, as they are after a restart of ComfyUI. Press Run again.";
-const UNREACHABLE = "ComfyUI does not answer. Start it, then press Run again.";
-const UNREADABLE = "This browser can not read the picture or the sound.";
-const BLOCKED = "The browser holds the sound back: click to play.";
 
 const KEYS = {
   " ": (player) => player.toggle(),
@@ -35,6 +30,8 @@ const KEYS = {
   PageUp: (player) => player.showItem(player.index - 1),
   PageDown: (player) => player.showItem(player.index + 1),
 };
+
+const STYLE = new URL("player.css", import.meta.url).href;
 
 const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
 const tenths = (seconds) => seconds.toFixed(1);
@@ -55,7 +52,7 @@ export class Player {
     this.#build();
     this.#playback.loop = this.#settings.loop;
     this.#playback.volume = this.#settings.volume;
-    this.#say(EMPTY);
+    this.#say(text("empty"));
     this.#update();
   }
 
@@ -105,15 +102,15 @@ export class Player {
       ]);
       return { files, bitmap, buffer };
     } catch {
-      throw new Error(UNREADABLE);
+      throw new Error(text("unreadable"));
     }
   }
 
   async #fetchFile(file, signal) {
     const answer = await fetch(this.#urlOf(file), { signal }).catch(() => {
-      throw new Error(UNREACHABLE);
+      throw new Error(text("unreachable"));
     });
-    if (!answer.ok) throw new Error(GONE);
+    if (!answer.ok) throw new Error(text("gone"));
     return answer.blob();
   }
 
@@ -144,7 +141,7 @@ export class Player {
       await started;
     } catch (error) {
       if (!(error instanceof SoundBlocked)) throw error;
-      this.#say(BLOCKED);
+      this.#say(text("blocked"));
     }
   }
 
@@ -173,8 +170,7 @@ export class Player {
   }
 
   nextView() {
-    const names = Object.keys(VIEWS);
-    this.setView(names[(names.indexOf(this.#settings.view) + 1) % names.length]);
+    this.setView(VIEWS[(VIEWS.indexOf(this.#settings.view) + 1) % VIEWS.length]);
   }
 
   /** Stop for good: the node is gone. */
@@ -196,23 +192,23 @@ export class Player {
     this.canvas = make("canvas");
     this.silence = make("div", { className: "its-player-silence" });
     this.line = make("div", { className: "its-player-line" });
-    const slider = { role: "slider", tabIndex: 0, ariaLabel: "Playhead", ariaValueMin: "0" };
+    const slider = { role: "slider", tabIndex: 0, ariaLabel: text("playhead"), ariaValueMin: "0" };
     this.stage = make("div", { className: "its-player-stage", ...slider }, this.canvas, this.silence, this.line);
     this.#shape(USUAL_ASPECT);
-    this.playButton = button("play", "Play (Space)", () => this.toggle());
+    this.playButton = button("play", text("play"), () => this.toggle());
     this.time = make("span", { className: "its-player-time" });
-    this.loopButton = button("loop", "Loop (L)", () => this.toggleLoop());
-    const volume = { title: "Volume (arrows up and down)", ariaLabel: "Volume" };
+    this.loopButton = button("loop", text("loop"), () => this.toggleLoop());
+    const volume = { title: text("volumeKeys"), ariaLabel: text("volume") };
     this.volumeSlider = make("input", { type: "range", min: 0, max: 1, step: 0.01, ...volume });
     this.volumeSlider.oninput = () => this.setVolume(this.volumeSlider.valueAsNumber);
-    const views = Object.entries(VIEWS).map(([value, { label, title }]) => make("option", { value, title }, label));
-    this.viewChoice = make("select", { title: "View (V)", ariaLabel: "View" }, ...views);
+    const views = VIEWS.map((value) => make("option", { value, title: text(`${value}Title`) }, text(value)));
+    this.viewChoice = make("select", { title: text("viewKey"), ariaLabel: text("view") }, ...views);
     this.viewChoice.onchange = () => this.setView(this.viewChoice.value);
-    this.previousButton = button("previous", "Previous picture (Page Up)", () => this.showItem(this.index - 1));
-    this.nextButton = button("next", "Next picture (Page Down)", () => this.showItem(this.index + 1));
+    this.previousButton = button("previous", text("previous"), () => this.showItem(this.index - 1));
+    this.nextButton = button("next", text("next"), () => this.showItem(this.index + 1));
     this.count = make("span");
     this.saveLinks = ["PNG", "FLAC"].map((format) =>
-      make("a", { title: `Save the ${format === "PNG" ? "picture" : "sound"} as it is, with its workflow` }, format),
+      make("a", { title: text(format === "PNG" ? "savePicture" : "saveSound") }, format),
     );
     this.message = make("span", { role: "status" });
     this.pointer = make("span", { className: "its-player-pointer", ariaHidden: "true" });
@@ -236,8 +232,8 @@ export class Player {
       ),
       make("div", { className: "its-player-told" }, this.message, this.pointer),
     );
-    const label = { role: "group", ariaLabel: "Player of a picture and its sound" };
-    this.element = make("div", { className: "its-player", ...label }, this.content);
+    const label = { role: "group", ariaLabel: text("player") };
+    this.element = make("div", { className: "its-player", ...label }, make("link", { rel: "stylesheet", href: STYLE }), this.content);
     this.element.addEventListener("keydown", (event) => this.#onKey(event));
     this.stage.addEventListener("pointerdown", (event) => this.#onPointerDown(event));
     this.stage.addEventListener("pointermove", (event) => this.#onPointerMove(event));
@@ -306,9 +302,9 @@ export class Player {
   /** Where picture and sound are not equally long, what becomes of the rest. */
   #mismatch() {
     const { seconds, picture_seconds } = this.item;
-    const [sound, picture] = [seconds, picture_seconds].map((length) => `${length.toFixed(2)} s`);
-    if (seconds < picture_seconds - SAME_LENGTH) return `The sound ends at ${sound}, before the picture (${picture}).`;
-    if (seconds > picture_seconds + SAME_LENGTH) return `The sound (${sound}) goes on after the picture's end (${picture}).`;
+    const lengths = [seconds, picture_seconds].map((length) => length.toFixed(2));
+    if (seconds < picture_seconds - SAME_LENGTH) return text("soundEnds", ...lengths);
+    if (seconds > picture_seconds + SAME_LENGTH) return text("soundGoesOn", ...lengths);
     return "";
   }
 
@@ -346,10 +342,10 @@ export class Player {
     this.stage.ariaDisabled = String(!ready);
     this.stage.ariaValueMax = duration.toFixed(2);
     this.stage.ariaValueNow = position.toFixed(2);
-    this.stage.ariaValueText = `${tenths(position)} of ${tenths(duration)} seconds`;
+    this.stage.ariaValueText = text("position", tenths(position), tenths(duration));
     this.time.textContent = `${tenths(position)} / ${tenths(duration)} s`;
 
-    const label = playing ? "Pause (Space)" : "Play (Space)";
+    const label = text(playing ? "pause" : "play");
     if (this.playButton.title !== label) {
       Object.assign(this.playButton, { title: label, ariaLabel: label });
       this.playButton.replaceChildren(icon(playing ? "pause" : "play"));

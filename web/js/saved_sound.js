@@ -2,10 +2,12 @@
 
 import { app } from "../../../scripts/app.js";
 
+const NODE = "SaveImageThatSounds";
+
 app.registerExtension({
-  name: "ImagesThatSound.SavedSound",
+  name: "imagesthatsound.saved_sound",
   beforeRegisterNodeDef(nodeType, nodeData) {
-    if (nodeData.name === "SaveImageThatSounds") {
+    if (nodeData.name === NODE) {
       nodeData.input.required.audioUI = ["AUDIO_UI", {}];
     }
   },

@@ -2,7 +2,7 @@
 
 import { VIEWS } from "./picture.js";
 
-const KEY = "images-that-sound.player";
+const KEY = "imagesthatsound.player";
 
 export function readSettings() {
   const settings = { volume: 0.8, loop: false, view: "colour" };
@@ -11,7 +11,7 @@ export function readSettings() {
   } catch {
     // Storage switched off, or not written by us.
   }
-  if (!(settings.view in VIEWS)) settings.view = "colour";
+  if (!VIEWS.includes(settings.view)) settings.view = "colour";
   return settings;
 }
 
