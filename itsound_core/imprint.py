@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .frames import PIECE, Frames
 from .progress import OnStep
 from .spectrogram import (
     AUFFUSION,
@@ -18,21 +19,16 @@ from .spectrogram import (
     bin_frequencies,
     format_at,
     hz_to_mel,
-    istft,
     log_mel_to_picture,
     magnitude,
     mel_filters,
     mel_to_log_mel,
-    stft,
 )
 
 Fit = Literal["cover", "contain", "stretch", "tile"]
 FITS: tuple[Fit, ...] = get_args(Fit)
 Scale = Literal["mel", "linear"]
 SCALES: tuple[Scale, ...] = get_args(Scale)
-
-PIECE = 256
-"""Frames of a recording at work at a time."""
 
 
 @dataclass(frozen=True)
@@ -153,7 +149,7 @@ def imprint_recording(
     It goes in pieces of PIECE frames; on_step is called after each, with the pieces of all channels. `area` must end within the recording.
     """
     fmt = format_at(rate)
-    frames = _Frames(fmt, *area.span(waveform.shape[-1], rate), waveform.shape[-1])
+    frames = Frames(fmt, *area.span(waveform.shape[-1], rate), waveform.shape[-1])
     dark = fit_to(darkness(image.float()[None], invert), area.rows, frames.columns, fit)
     picture_of = _BinPictures(fmt)
     pieces = frames.reaching_in().split(PIECE)
@@ -169,70 +165,6 @@ def imprint_recording(
             if on_step:
                 on_step(channel * len(pieces) + index + 1, len(waveform) * len(pieces))
     return result
-
-
-@dataclass(frozen=True)
-class _Frames:
-    """The analysis frames of samples `first` to `last` (excluded) of a recording of `total` samples.
-
-    Frame k is the picture's column k: the hop of samples from first + k hop on. A frame's window is longer than its hop and reaches into
-    the neighbours.
-    """
-
-    fmt: SpectrogramFormat
-    first: int
-    last: int
-    total: int
-
-    @property
-    def columns(self) -> int:
-        """Width of the picture: frames whose hop lies in the area."""
-        return math.ceil((self.last - self.first) / self.fmt.hop_length)
-
-    @property
-    def _overlap(self) -> int:
-        """Samples of a window on either side of its hop."""
-        return (self.fmt.win_length - self.fmt.hop_length) // 2
-
-    def reaching_in(self) -> Tensor:
-        """Numbers of all frames whose windows reach into the area, (N,)."""
-        reach = math.ceil(self._overlap / self.fmt.hop_length)
-        return torch.arange(-reach, self.columns + reach)
-
-    def masked(self, canvas: Tensor, frames: Tensor) -> Tensor:
-        """A picture (1, H, columns) at frames (N,), (1, H, N): 0 where the window crosses a border of the area inside the recording.
-
-        Where the area begins or ends with the recording itself, the outermost column goes on beyond.
-        """
-        inside = torch.ones_like(frames, dtype=torch.bool)
-        if self.first > 0:
-            inside &= frames >= math.ceil(self._overlap / self.fmt.hop_length)
-        if self.last < self.total:
-            inside &= frames < (self.last - self.first - self._overlap) // self.fmt.hop_length
-        return canvas[..., frames.clamp(0, self.columns - 1)] * inside
-
-    def analyse(self, channel: Tensor, frames: Tensor) -> Tensor:
-        """Spectrum (1, bins, N) of a channel (total,) at consecutive frames (N,); before and after the recording is silence."""
-        begin, end = self._samples(frames)
-        heard = F.pad(channel[max(begin, 0) : end], (max(-begin, 0), max(end - self.total, 0)))
-        return stft(heard[None], self.fmt)[..., self._margin : -self._margin]
-
-    def add(self, channel: Tensor, frames: Tensor, spectrum: Tensor) -> None:
-        """Add the sound of a spectrum (1, bins, N) at consecutive frames (N,) to a channel (total,), in place, within the area."""
-        begin, end = self._samples(frames)
-        sound = istft(F.pad(spectrum, (self._margin, self._margin)), self.fmt)[0]
-        inside = slice(max(begin, self.first), min(end, self.last))
-        channel[inside] += sound[inside.start - begin : inside.stop - begin]
-
-    @property
-    def _margin(self) -> int:
-        """Frames beside others that hold all of their windows."""
-        return math.ceil(self.fmt.win_length / self.fmt.hop_length)
-
-    def _samples(self, frames: Tensor) -> tuple[int, int]:
-        """First and last (excluded) sample of consecutive frames and their margins; they may lie outside of the recording."""
-        begin, end = int(frames[0]) - self._margin, int(frames[-1]) + 1 + self._margin
-        return self.first + begin * self.fmt.hop_length, self.first + end * self.fmt.hop_length
 
 
 class _BinPictures:

@@ -17,13 +17,17 @@ def wrap(picture: Tensor, columns: int) -> Tensor:
 def close_loop(waveform: Tensor, lead: int) -> Tensor:
     """One turn (B, T - 2 lead), whose end goes on into its beginning, of the waveform (B, T) of a wrapped picture; lead in samples.
 
-    What follows the turn is faded into its beginning. The sum keeps its power whether both are in phase, as a vocoder's are, or not, as
-    Griffin-Lim's are.
+    What follows the turn is faded into its beginning: in phase where a vocoder made it, and not where Griffin-Lim did.
     """
     turn, following = waveform[:, lead:-lead].clone(), waveform[:, -lead:]
-    beginning = turn[:, :lead]
-    angle = (torch.arange(lead, device=waveform.device) + 0.5) * (0.5 * math.pi / lead)
-    coherence = F.cosine_similarity(beginning, following, dim=-1)[:, None]
-    power = 1.0 + coherence * (2.0 * angle).sin()  # 0 halfway where the two cancel, which no gain mends
-    turn[:, :lead] = (angle.sin() * beginning + angle.cos() * following) / power.clamp(min=0.5).sqrt()
+    turn[:, :lead] = crossfade(following, turn[:, :lead])
     return turn
+
+
+def crossfade(before: Tensor, after: Tensor) -> Tensor:
+    """From one sound to another of the same length (B, T). The sum keeps its power whether both are in phase or not."""
+    length = after.shape[-1]
+    angle = (torch.arange(length, device=after.device) + 0.5) * (0.5 * math.pi / length)
+    coherence = F.cosine_similarity(after, before, dim=-1)[:, None]
+    power = 1.0 + coherence * (2.0 * angle).sin()  # 0 halfway where the two cancel, which no gain mends
+    return (angle.sin() * after + angle.cos() * before) / power.clamp(min=0.5).sqrt()

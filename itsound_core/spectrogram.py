@@ -149,7 +149,8 @@ def _reflected(waveform: Tensor, fmt: SpectrogramFormat) -> Tensor:
             f"The waveform has {waveform.shape[-1]} samples; the spectrogram needs more than {fmt.padding} "
             f"({shortest:.3f} s at {fmt.sample_rate} Hz). Use a longer recording or pad it with silence."
         )
-    return F.pad(waveform.float()[:, None], (fmt.padding, fmt.padding), mode="reflect")[:, 0]
+    after = fmt.n_fft - fmt.hop_length - fmt.padding  # a sample more where the hop is odd
+    return F.pad(waveform.float()[:, None], (fmt.padding, after), mode="reflect")[:, 0]
 
 
 def _stft(padded: Tensor, fmt: SpectrogramFormat) -> Tensor:
