@@ -27,6 +27,7 @@ from . import inputs
 
 NODE = "ExamplesAsModel"
 SPACES = ("black", "edge", "open")
+SHIFTS = ("8 px", "4 px", "2 px", "1 px")
 TEXT_WIDTH = 768
 """Of Stable Diffusion 1.x's text embeddings."""
 CONTEXT = 64
@@ -35,6 +36,7 @@ ENCODED_AT_ONCE = 8
 LONGEST = 32768
 """Columns of an example, five and a half minutes."""
 LARGEST_SIZE = 16.0
+OTHER_FAMILY = "Connect the VAE of Stable Diffusion 1.x or, for another family, a MODEL of the VAE's own to `like`."
 SMALLEST_SIGNAL = 1e-4
 """Share of x0 in the noisy latents below which a flow model's are taken for noise alone."""
 
@@ -52,6 +54,18 @@ class Arrangement:
     repeat: bool = True
     gap: float = 0.64
     temperature: float = 1.0
+    shift: int = PIXELS_PER_LATENT
+    """Pixels between the places that an example may take: 8, 4, 2 or 1."""
+
+    @property
+    def offsets(self) -> range:
+        """Pixels by which an example is moved before it is encoded."""
+        return range(0, PIXELS_PER_LATENT, self.shift)
+
+    @property
+    def gap_in_latents(self) -> bool:
+        """Whether an example and its gap are encoded together."""
+        return self.repeat and self.negative_space != "open"
 
 
 def parse_sizes(text: str) -> tuple[float, ...]:
@@ -148,19 +162,22 @@ def examples_model(
     like: a MODEL whose latent space and noise schedule it has; SD 1.x's without one. Raises ValueError where the VAE makes other latents.
     """
     latent_format = comfy.latent_formats.SD15() if like is None else like.get_model_object("latent_format")
+    rows, channels = canvas_rows * AUFFUSION.n_mels, latent_format.latent_channels
     encoder = _Encoder(vae, latent_format)
-    widths = _widths(pictures, arrangement, canvas_rows * AUFFUSION.n_mels)
+    widths = _widths(pictures, arrangement, rows)
     variants = len(pictures) * (1 + arrangement.mirror)
-    total, done, groups = variants * len(widths), 0, []
     gap = latent_columns(arrangement.gap) if arrangement.repeat else 0
+    _say_memory(len(pictures), variants, widths, arrangement, gap, channels * rows // PIXELS_PER_LATENT)
+    total, done, by_width = variants * len(widths) * len(arrangement.offsets), 0, {}
     for width in widths:
-        group = []
-        for batch in _scaled(pictures, width, canvas_rows * AUFFUSION.n_mels, arrangement.mirror):
-            comfy.model_management.throw_exception_if_processing_interrupted()
-            group.append(encoder.latents(batch, arrangement, gap))
-            done += len(batch)
-            progress(done, total)
-        groups.append(torch.cat(group))
+        for batch in _scaled(pictures, width, rows, arrangement.mirror):
+            for offset in arrangement.offsets:
+                comfy.model_management.throw_exception_if_processing_interrupted()
+                latents = encoder.latents(batch, arrangement, gap, offset)
+                by_width.setdefault(latents.shape[-1], []).append(latents)
+                done += len(batch)
+                progress(done, total)
+    groups = [torch.cat(group) for group in by_width.values()]
     space = encoder.space(groups, arrangement)
     examples = Examples(
         groups,
@@ -174,8 +191,6 @@ def examples_model(
     if like is not None:
         model.latent_format = latent_format
         model.model_sampling = copy.deepcopy(like.get_model_object("model_sampling"))
-    size = comfy.model_management.module_size(model)
-    logger.info("%s: %d examples (of %d pictures in %d sizes), %.1f MiB.", NODE, total, len(pictures), len(widths), size / 2**20)
     return comfy.model_patcher.ModelPatcher(
         model, load_device=comfy.model_management.get_torch_device(), offload_device=comfy.model_management.unet_offload_device()
     )
@@ -201,6 +216,20 @@ def _widths(pictures: Tensor, arrangement: Arrangement, rows: int) -> list[int]:
     return list(dict.fromkeys(widths))
 
 
+def _say_memory(pictures: int, variants: int, widths: list[int], arrangement: Arrangement, gap: int, values: int) -> None:
+    """Log what the latents will take, `values` a column. Raises ValueError where so much memory is not free."""
+    moved = 0 if arrangement.gap_in_latents else len(arrangement.offsets) - 1  # those lie in a latent more
+    columns = sum(len(arrangement.offsets) * (width // PIXELS_PER_LATENT + gap * arrangement.gap_in_latents) + moved for width in widths)
+    needed, free = 4 * values * variants * columns, comfy.model_management.get_free_memory(torch.device("cpu"))
+    number = variants * len(widths) * len(arrangement.offsets)
+    logger.info("%s: %d examples (of %d pictures in %d sizes), %.1f MiB.", NODE, number, pictures, len(widths), needed / 2**20)
+    if 2 * needed > free:  # parts and their whole
+        raise ValueError(
+            f"{NODE}: {number} examples (of {pictures} pictures in {len(widths)} sizes) would take {2 * needed / 2**30:.1f} GiB, and "
+            f"{free / 2**30:.1f} GiB are free. Take fewer pictures or sizes, or shorter ones."
+        )
+
+
 def _scaled(pictures: Tensor, width: int, rows: int, mirror: bool) -> Iterator[Tensor]:
     """Pictures (n, rows, width), some at a time, each followed by its mirror image."""
     step = max(1, ENCODED_AT_ONCE // (1 + mirror))
@@ -215,6 +244,11 @@ class _Encoder:
 
     def __init__(self, vae: comfy.sd.VAE, latent_format: Any) -> None:
         self.vae, self.latent_format = vae, latent_format
+        channels = getattr(vae, "latent_channels", latent_format.latent_channels)
+        if channels != latent_format.latent_channels:
+            raise ValueError(
+                f"{NODE}: vae makes latents of {channels} channels, and the model's have {latent_format.latent_channels}. {OTHER_FAMILY}"
+            )
 
     def encode(self, pictures: Tensor) -> Tensor:
         """(B, C, h / 8, w / 8) of pictures (B, h, w) in 0..1."""
@@ -224,23 +258,27 @@ class _Encoder:
         if tuple(latents.shape) != expected:
             raise ValueError(
                 f"{NODE}: vae makes latents of {'x'.join(map(str, latents.shape))}, and the model's are {'x'.join(map(str, expected))}. "
-                "Connect the VAE of Stable Diffusion 1.x or, for another family, a MODEL of the VAE's own to `like`."
+                f"{OTHER_FAMILY}"
             )
         if not inputs.finite(latents):
             raise ValueError(f"{NODE}: vae makes latents that are NaN or infinite. Start ComfyUI with --fp32-vae, or choose another VAE.")
         return self.latent_format.process_in(latents.float().cpu())
 
-    def latents(self, pictures: Tensor, arrangement: Arrangement, gap: int) -> Tensor:
-        """(B, C, h / 8, w / 8) of pictures (B, h, w); with black or edge space and repetition, the gap of so many latent columns too."""
-        if arrangement.repeat and arrangement.negative_space != "open":
+    def latents(self, pictures: Tensor, arrangement: Arrangement, gap: int, offset: int = 0) -> Tensor:
+        """(B, C, h / 8, w / 8) of pictures (B, h, w), moved to the right by `offset` pixels.
+
+        With black or edge space and repetition, the gap of so many latent columns lies in them too; else a moved one is a latent longer.
+        """
+        if arrangement.gap_in_latents:
             pictures = self._with_gap(pictures, gap * PIXELS_PER_LATENT, arrangement.negative_space)
-            columns = torch.arange(-CONTEXT, pictures.shape[-1] + CONTEXT) % pictures.shape[-1]  # it goes on from end to end
-            framed = pictures[..., columns]
+            columns = torch.arange(-CONTEXT, pictures.shape[-1] + CONTEXT) - offset
+            framed = pictures[..., columns % pictures.shape[-1]]  # it goes on from end to end
         else:
             black = arrangement.negative_space == "black"
-            framed = F.pad(pictures, (CONTEXT, CONTEXT)) if black else F.pad(pictures, (CONTEXT, CONTEXT), mode="replicate")
-        beside = CONTEXT // PIXELS_PER_LATENT
-        return self.encode(framed)[..., beside:-beside]
+            beside = (CONTEXT + offset, CONTEXT + -offset % PIXELS_PER_LATENT)
+            framed = F.pad(pictures, beside) if black else F.pad(pictures, beside, mode="replicate")
+        border = CONTEXT // PIXELS_PER_LATENT
+        return self.encode(framed)[..., border:-border]
 
     def _with_gap(self, pictures: Tensor, gap: int, negative_space: str) -> Tensor:
         if negative_space == "black":

@@ -126,30 +126,30 @@ def gray(colours: Tensor) -> Tensor:
     return torch.where(rounded_off, thirds / (3 * LEVELS), mean).float()
 
 
-def waveform(audio: dict | None, node: str) -> tuple[Tensor, int]:
+def waveform(audio: dict | None, node: str, socket: str = "audio") -> tuple[Tensor, int]:
     """Samples (B, channels, T) as float32 and the sample rate of an AUDIO; integers are scaled by their type's full range to -1..1.
 
-    Raises ValueError naming `node`, culprit and remedy where there is no sound in it (None, zero length), another shape, or NaN.
+    Raises ValueError naming `node`, `socket`, culprit and remedy where there is no sound in it (None, zero length), another shape, or NaN.
     """
     if audio is None:
-        raise ValueError(f"{node}: audio is None: the node before it found no sound, as in a video without a track. Use another file.")
+        raise ValueError(f"{node}: {socket} is None: the node before it found no sound, as in a video without a track. Use another file.")
     samples, rate = audio["waveform"], audio["sample_rate"]
     if samples.ndim != 3 or samples.shape[0] == 0 or samples.shape[1] == 0:
         raise ValueError(
-            f"{node}: audio has the shape {tuple(samples.shape)}; AUDIO is (batch, channels, samples). "
+            f"{node}: {socket} has the shape {tuple(samples.shape)}; AUDIO is (batch, channels, samples). "
             "The node before it breaks ComfyUI's convention: load the file with LoadAudio instead."
         )
     if samples.shape[2] == 0:
-        raise ValueError(f"{node}: audio has zero length ({tuple(samples.shape)}). Check the start and duration it was cut with.")
+        raise ValueError(f"{node}: {socket} has zero length ({tuple(samples.shape)}). Check the start and duration it was cut with.")
     if rate <= 0:
-        raise ValueError(f"{node}: audio has the sample rate {rate}; it must be above 0 Hz. Load the file with LoadAudio.")
+        raise ValueError(f"{node}: {socket} has the sample rate {rate}; it must be above 0 Hz. Load the file with LoadAudio.")
     if not samples.is_floating_point():
         full_scale = torch.iinfo(samples.dtype)
         middle, half = (full_scale.max + 1 + full_scale.min) / 2, (full_scale.max + 1 - full_scale.min) / 2
         samples = (samples.double() - middle) / half
     if not samples.isfinite().all():
         count = int((~samples.isfinite()).sum())
-        raise ValueError(f"{node}: audio holds {count} samples that are NaN or infinite. Load the recording again or render it anew.")
+        raise ValueError(f"{node}: {socket} holds {count} samples that are NaN or infinite. Load the recording again or render it anew.")
     return samples.float().cpu(), int(rate)
 
 

@@ -1,13 +1,20 @@
-"""Pictures or recordings of one's own as a MODEL, without training."""
+"""Pictures or recordings of one's own as a MODEL, without training, and the sound in a recording's own phase."""
 
 from __future__ import annotations
 
+import comfy.model_management
 import comfy.utils
+import torch
 from comfy_api.latest import io
 
 from ..bridge import inputs
-from ..bridge.examples import NODE, SPACES, Arrangement, examples_model, no_text, parse_sizes
+from ..bridge.examples import NODE, SHIFTS, SPACES, Arrangement, examples_model, no_text, parse_sizes
+from ..itsound_core.mosaicing import mosaic
+from ..itsound_core.spectrogram import AUFFUSION, SILENCE
 from ..itsound_core.views import VIEWS, canvas_rows
+
+SHORTEST_SECONDS = 0.1
+"""Less of a recording holds too few whole windows to be compared with anything."""
 
 
 class ExamplesAsModel(io.ComfyNode):
@@ -94,6 +101,14 @@ class ExamplesAsModel(io.ComfyNode):
                     tooltip="two-row square: the examples are pictures on a canvas 512 pixels high, as the image model sees it. An audio "
                     "model sees the canvas 256 high: none.",
                 ),
+                io.Combo.Input(
+                    "shifts",
+                    options=list(SHIFTS),
+                    default=SHIFTS[0],
+                    optional=True,
+                    tooltip="How finely examples are placed along time: 8 px are 0.08 s, a column of the latents. 1 px needs eight times "
+                    "the memory and time.",
+                ),
             ],
             outputs=[
                 io.Model.Output(
@@ -119,9 +134,11 @@ class ExamplesAsModel(io.ComfyNode):
         temperature=1.0,
         like=None,
         view="none",
+        shifts=SHIFTS[0],
     ) -> io.NodeOutput:
         inputs.in_range(cls, {"coherence": coherence, "gap": gap, "temperature": temperature})
-        arrangement = Arrangement(coherence, parse_sizes(sizes), mirror, negative_space, repeat, gap, temperature)
+        shift = int(shifts.removesuffix(" px"))
+        arrangement = Arrangement(coherence, parse_sizes(sizes), mirror, negative_space, repeat, gap, temperature, shift)
         colours = inputs.pixels(examples, NODE, "examples")
         if colours.shape[-1] == 4:
             colours = colours[..., :3] * colours[..., 3:]
@@ -131,4 +148,82 @@ class ExamplesAsModel(io.ComfyNode):
         return io.NodeOutput(model, no_text(like))
 
 
-NODES = [ExamplesAsModel]
+class ExamplesToAudio(io.ComfyNode):
+    """Audio mosaicing: a spectrogram in a recording's own phase (beyond the paper)."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="ExamplesToAudio",
+            display_name="Examples to Audio",
+            category="Images that Sound/audio",
+            description="Plays a spectrogram by pieces of your own recording: finds for each moment the place that is most like it, joins "
+            "them without clicks, and makes them as loud as the picture is. It sounds like the recording, in stereo and at its own rate.",
+            search_aliases=["own phase", "mosaic", "concatenative synthesis", "image to sound", "my recording", "granular"],
+            inputs=[
+                io.Image.Input(
+                    "spectrogram",
+                    tooltip="The spectrogram picture, 256 rows high, as a rule one that was sampled with the recording as a model. The "
+                    "mean of its colours is what is played.",
+                ),
+                io.Audio.Input(
+                    "recording", tooltip="The recording, of any length, sample rate and number of channels; after its end it begins again."
+                ),
+                io.Float.Input(
+                    "coherence",
+                    default=0.7,
+                    min=0.0,
+                    max=3600.0,
+                    step=0.1,
+                    round=0.01,
+                    tooltip="About how many seconds of the recording stay together. Less follows the picture more closely, more jumps "
+                    "less. 0: no jumps at all.",
+                ),
+                io.Float.Input(
+                    "likeness",
+                    default=1.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    optional=True,
+                    tooltip="How far the loudness at each moment and frequency is the picture's. 1: the picture is in the sound. 0: the "
+                    "recording is only put in another order.",
+                ),
+            ],
+            outputs=[
+                io.Audio.Output(
+                    display_name="audio",
+                    tooltip="The sound, as long as the picture, at the recording's rate and with its channels; never beyond full scale.",
+                )
+            ],
+        )
+
+    @classmethod
+    def execute(cls, spectrogram, recording, coherence, likeness=1.0) -> io.NodeOutput:
+        node = "ExamplesToAudio"
+        inputs.in_range(cls, {"coherence": coherence, "likeness": likeness})
+        pictures = inputs.picture(spectrogram, node).cpu()
+        samples, rate = inputs.waveform(recording, node, "recording")
+        pictures, samples = inputs.pair(pictures, samples, node, ("spectrogram", "recording"))
+        if samples.shape[-1] < SHORTEST_SECONDS * rate:
+            raise ValueError(
+                f"{node}: recording is {samples.shape[-1] / rate:.3f} s long; it must hold {SHORTEST_SECONDS:g} s or more. "
+                "Use a longer one."
+            )
+        mixes = inputs.mixed(samples, rate, node)
+        if float(mixes.abs().amax(-1).min()) <= SILENCE:
+            raise ValueError(f"{node}: recording is silent, so that nothing can be played by it. Use another recording or another part.")
+        columns = max(1, AUFFUSION.frames(coherence)) if coherence else 0
+        progress = comfy.utils.ProgressBar(1)
+        sounds = []
+
+        def after_step(done: int, steps: int) -> None:
+            comfy.model_management.throw_exception_if_processing_interrupted()
+            progress.update_absolute(len(sounds) * steps + done, len(pictures) * steps)
+
+        for picture, sound, mix in zip(pictures, samples, mixes, strict=True):
+            sounds.append(mosaic(picture, sound, mix, rate, columns, likeness, after_step))
+        return io.NodeOutput({"waveform": torch.stack(sounds), "sample_rate": rate})
+
+
+NODES = [ExamplesAsModel, ExamplesToAudio]

@@ -1,4 +1,4 @@
-"""Examples as Model in ComfyUI: what it samples, alone and beside another model, what an example becomes, and what it refuses."""
+"""Examples in ComfyUI: what their model samples, alone and beside another, what an example becomes, what is refused, and the sound."""
 
 from __future__ import annotations
 
@@ -69,6 +69,10 @@ def model_of(node):
             return node.PREPARE_CLASS_CLONE(None).execute(examples=examples, vae=vae or PoolingVAE(), **defaults | values).args
 
     return execute
+
+
+def parameters_of(model) -> list[torch.Tensor]:
+    return [parameter for _, parameter in model.model.diffusion_model.named_parameters()]
 
 
 def estimate(model, latents: torch.Tensor, sigma: float) -> torch.Tensor:
@@ -231,7 +235,7 @@ def test_like_gives_latent_space_and_schedule(model_of):
 
 def test_sizes_widen_an_example_and_mirror_adds_its_mirror_image(model_of):
     model, _ = model_of(picture(64), sizes="1, 1.5, 1.5, 2", mirror=True, gap=0.0)
-    groups = [parameter for _, parameter in model.model.diffusion_model.named_parameters()]
+    groups = parameters_of(model)
     assert [tuple(group.shape) for group in groups] == [(2, 4, 32, 8), (2, 4, 32, 12), (2, 4, 32, 16)]
     assert torch.allclose(groups[0][1], groups[0][0].flip(-1), atol=1e-6)
 
@@ -241,6 +245,28 @@ def test_a_higher_picture_is_scaled_and_that_is_said(model_of, caplog):
     model, _ = model_of(picture(128, rows=512), gap=0.0)
     assert model.model.diffusion_model.examples_0.shape == (1, 4, 32, 8)
     assert "examples of 128 x 512 pixels are scaled to 256 rows" in caplog.text
+
+
+@pytest.mark.parametrize("repeat", [True, False])
+@pytest.mark.parametrize("negative_space", ["black", "edge", "open"])
+def test_shifts_encode_an_example_at_each_offset_within_a_latent(model_of, negative_space, repeat):
+    options = dict(negative_space=negative_space, repeat=repeat, gap=0.0 if negative_space == "open" else 0.16)
+    groups = {
+        shifts: torch.cat([group.flatten(0, 1).movedim(-1, 0) for group in parameters_of(model_of(shifts=shifts, **options)[0])], 1)
+        if repeat and negative_space != "open"
+        else parameters_of(model_of(shifts=shifts, **options)[0])
+        for shifts in ("8 px", "2 px")
+    }
+    if not repeat or negative_space == "open":  # in a latent more
+        assert [tuple(group.shape) for group in groups["2 px"]] == [(1, 4, 32, 8), (3, 4, 32, 9)]
+        assert torch.allclose(groups["2 px"][0], groups["8 px"][0])
+    else:
+        assert groups["2 px"].shape[1] == 4 * groups["8 px"].shape[1]
+    moved = torch.nn.functional.pad(picture()[0, ..., 0], (2, 14))
+    if negative_space == "black":
+        model, _ = model_of(shifts="2 px", coherence=0.0, **options)
+        assert torch.allclose(estimate(model, latents_of(moved), 0.01), latents_of(moved), atol=1e-4)
+        assert not torch.allclose(estimate(model_of(coherence=0.0, **options)[0], latents_of(moved), 0.01), latents_of(moved), atol=1e-2)
 
 
 @pytest.mark.parametrize("negative_space", ["black", "edge", "open"])
@@ -297,8 +323,103 @@ def test_inputs_that_cannot_be_used_are_refused_before_anything_is_encoded(model
     assert not vae.seen
 
 
+def test_the_memory_of_hundreds_of_examples_is_said_before_they_are_encoded_and_refused_where_it_is_not_free(model_of, caplog, monkeypatch):
+    caplog.set_level(logging.INFO)
+    vae, many = PoolingVAE(value=math.nan), picture(64).expand(500, -1, -1, -1)
+    with pytest.raises(ValueError, match="NaN"):
+        model_of(many, vae, sizes="1, 2", gap=0.0)
+    assert "1000 examples (of 500 pictures in 2 sizes), 5.9 MiB" in caplog.text  # 500 x (8 + 16) columns of 512 bytes
+    monkeypatch.setattr(comfy.model_management, "get_free_memory", lambda device=None: 2**23)
+    vae = PoolingVAE()
+    with pytest.raises(ValueError, match="^ExamplesAsModel: 1000 examples .* would take 0.0 GiB, and 0.0 GiB are free. Take fewer"):
+        model_of(many, vae, sizes="1, 2", gap=0.0)
+    assert not vae.seen
+
+
+def test_a_vae_that_says_its_channels_is_refused_before_anything_is_encoded(model_of):
+    vae = PoolingVAE(16)
+    vae.latent_channels = 16
+    with pytest.raises(ValueError, match="^ExamplesAsModel: vae makes latents of 16 channels, and the model's have 4. Connect the VAE of"):
+        model_of(vae=vae)
+    assert not vae.seen
+
+
 def test_a_vae_of_another_family_and_one_that_overflows_are_refused(model_of):
     with pytest.raises(ValueError, match="ExamplesAsModel: vae makes latents of 1x16x32x.*Connect the VAE of Stable Diffusion 1.x or"):
         model_of(vae=PoolingVAE(16))
     with pytest.raises(ValueError, match="ExamplesAsModel: vae makes latents that are NaN or infinite.*--fp32-vae"):
         model_of(vae=PoolingVAE(value=math.nan))
+
+
+# The sound in a recording's own phase -------------------------------------------------------------------------------------------------
+
+
+RATE = 44100
+
+
+def recording(channels: int = 2, seconds: float = 1.0, seed: int = 0) -> torch.Tensor:
+    """Waveform (1, channels, T) of noise that swells."""
+    swell = torch.linspace(0, 3 * math.pi, round(seconds * RATE)).sin()
+    return 0.1 * swell * torch.randn(1, channels, round(seconds * RATE), generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.fixture
+def play(pack):
+    """The waveform and sample rate of ExamplesToAudio."""
+    to_audio = importlib.import_module(pack.__name__ + ".nodes.examples").ExamplesToAudio
+
+    def execute(spectrogram, waveform, rate=RATE, **values):
+        audio = {"waveform": waveform, "sample_rate": rate}
+        with torch.inference_mode():
+            (sound,) = to_audio.PREPARE_CLASS_CLONE(None).execute(spectrogram, audio, **dict(coherence=0.3) | values).args
+        return sound["waveform"], sound["sample_rate"]
+
+    return execute
+
+
+@pytest.fixture
+def spectrogram_of(pack):
+    """The IMAGE of AudioToSpectrogram."""
+    to_spectrogram = importlib.import_module(pack.__name__ + ".nodes.audio").AudioToSpectrogram
+    return lambda waveform: to_spectrogram.execute({"waveform": waveform, "sample_rate": RATE}, 0.0).args[0]
+
+
+def test_a_recordings_own_spectrogram_plays_as_the_recording_in_stereo_at_its_own_rate(play, spectrogram_of):
+    stereo = recording()
+    waveform, rate = play(spectrogram_of(stereo), stereo)
+    assert rate == RATE and waveform.shape == stereo.shape
+    for before, after in zip(stereo[0], waveform[0], strict=True):
+        assert torch.cosine_similarity(before, after, dim=0) > 0.95
+
+
+def test_a_batch_of_pictures_is_played_by_one_recording_and_a_picture_by_several(play):
+    pictures = torch.rand(2, 256, 40, 3, generator=torch.Generator().manual_seed(1))
+    batch = torch.cat([recording(1), recording(1, seed=1)])
+    assert play(pictures, batch[:1])[0].shape == play(pictures[:1], batch)[0].shape == (2, 1, round(0.4 * RATE))
+    assert torch.equal(play(pictures, batch[:1])[0][1:], play(pictures[1:], batch[:1])[0])
+
+
+def test_playing_can_be_cancelled(play):
+    comfy.model_management.interrupt_current_processing()
+    with pytest.raises(comfy.model_management.InterruptProcessingException):
+        play(torch.rand(1, 256, 40, 3), recording())
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (dict(spectrogram=torch.rand(1, 128, 40, 3)), "spectrogram is 40 x 128 pixels"),
+        (dict(spectrogram=torch.full((1, 256, 40, 3), math.nan)), "spectrogram holds .* NaN"),
+        (dict(spectrogram=torch.rand(2, 256, 40, 3), waveform=recording().expand(3, -1, -1)), "spectrogram is a batch of 2 and recording"),
+        (dict(waveform=recording() * 0), "recording is silent, so that nothing can be played by it. Use another"),
+        (dict(waveform=recording() * math.nan), "recording holds .* NaN"),
+        (dict(waveform=recording()[..., :0]), "recording has zero length"),
+        (dict(waveform=recording()[..., :1000]), "recording is 0.023 s long; it must hold 0.1 s or more. Use a longer"),
+        (dict(coherence=math.nan), "coherence is nan; it is a number from 0"),
+        (dict(coherence=-1.0), "coherence is -1.0; it is a number from 0"),
+        (dict(likeness=1.5), "likeness is 1.5; it is a number from 0"),
+    ],
+)
+def test_what_cannot_be_played_is_refused_with_its_input_and_remedy(play, values, message):
+    with pytest.raises(ValueError, match=f"^ExamplesToAudio: {message}"):
+        play(**dict(spectrogram=torch.rand(1, 256, 40, 3), waveform=recording()) | values)
