@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from itertools import combinations
+from itertools import chain, combinations
 from typing import Any
 
 import comfy.model_patcher
@@ -33,6 +33,9 @@ from . import inputs
 
 ADDITIONAL_MODELS_KEY = "images_that_sound"
 POST_CFG = "sampler_post_cfg_function"
+CALC_COND_BATCH = "sampler_calc_cond_batch_function"
+POOLED = "pooled_output"
+"""The one option of a condition that belongs to its text alone."""
 SIGMA_TOLERANCE = 1.05
 """By how much a schedule may start above a model's largest sigma: schedules of one family differ by a percent or two."""
 ROUNDING = 1.00001
@@ -149,6 +152,7 @@ class JointGuider(comfy.samplers.CFGGuider):
         self.set_cfg(first.cfg)
         self.experts = tuple(experts)
         self.others = [ExpertGuider(expert) for expert in others]
+        self.shared_negatives: list[SharedNegative] = []
         _check_experts(self.experts, [self, *self.others])
 
     def sample(self, noise, latent_image, sampler, sigmas, denoise_mask=None, *args, **kwargs):
@@ -175,9 +179,11 @@ class JointGuider(comfy.samplers.CFGGuider):
         return run()
 
     def inner_sample(self, noise, latent_image, device, sampler, sigmas, denoise_mask, callback, disable_pbar, seed, *args, **kwargs):
+        guiders = self, *self.others
         if len(noise) > 1:
-            for guider in (self, *self.others):
+            for guider in guiders:
                 _window_items_singly(guider.model_options)
+        self.shared_negatives = _share_negatives(self.experts, guiders)
         try:
             for expert in self.others:
                 expert.begin(noise, latent_image, device, sigmas, denoise_mask, seed)
@@ -191,6 +197,8 @@ class JointGuider(comfy.samplers.CFGGuider):
     def outer_predict_noise(self, x, timestep, model_options={}, seed=None):  # noqa: B006  (CFGGuider's signature)
         own = len(self.model_options.get(POST_CFG, []))
         samplers_functions = model_options.get(POST_CFG, [])[own:]
+        for shared in self.shared_negatives:
+            shared.forget()  # a sampler may have changed the latents in place
         if not samplers_functions:
             return compose(self._product(_denoise, model_options, seed), x, timestep)
 
@@ -231,13 +239,53 @@ def _guidance_terms(guider: comfy.samplers.CFGGuider, model_options: dict, seed:
     return torch.stack([denoised, terms.get("cond_denoised", denoised), terms.get("uncond_denoised", denoised)])
 
 
+class SharedNegative:
+    """The estimate of a negative prompt that experts on one model have in common: evaluated once a step, by the first that votes."""
+
+    def __init__(self) -> None:
+        self.seen: Tensor | None = None
+        self.estimate: Tensor | None = None
+
+    def forget(self) -> None:
+        self.seen = self.estimate = None
+
+    def __call__(self, args: dict) -> list[Tensor]:
+        """The estimates of positive and negative in args, as comfy.samplers.calc_cond_batch gives them."""
+        (positive, negative), x = args["conds"], args["input"]
+        known = negative is not None and x is self.seen
+        wanted = [positive, None if known else negative]
+        estimates = comfy.samplers.calc_cond_batch(args["model"], wanted, x, args["sigma"], args["model_options"])
+        if known:
+            return [estimates[0], self.estimate]
+        if negative is not None:
+            self.seen, self.estimate = x, estimates[1]
+        return estimates
+
+
+def _share_negatives(experts: Sequence[ModelExpert], guiders: Sequence[comfy.samplers.CFGGuider]) -> list[SharedNegative]:
+    """Lets experts that are one MODEL with one negative evaluate it once; not those whose conditions have areas, masks or ControlNets,
+    which ComfyUI hands on from the positive to the negative. For a run that has begun: goes into each guider's options of that run.
+    """
+    alike: dict[tuple[int, ...], list[dict]] = {}
+    for expert, guider in zip(experts, guiders, strict=True):
+        plain = all(options.keys() <= {POOLED} for _, options in (*expert.positive, *expert.negative))
+        if plain and CALC_COND_BATCH not in guider.model_options:
+            negative = chain.from_iterable((id(text), id(options.get(POOLED))) for text, options in expert.negative)
+            alike.setdefault((id(expert.model), id(expert.view), *negative), []).append(guider.model_options)
+    groups = [(SharedNegative(), runs) for runs in alike.values() if len(runs) > 1]
+    for shared, runs in groups:
+        for options in runs:
+            options[CALC_COND_BATCH] = shared
+    return [shared for shared, _ in groups]
+
+
 def _window_items_singly(model_options: dict) -> None:
     """Where these options of a run have context windows, hand them one item of the batch at a time.
 
     ComfyUI's handler takes each window's part of the sigmas too, (B,), as if they lay along the canvas: only with one item it does not.
     """
     if "context_handler" in model_options:
-        model_options.setdefault("sampler_calc_cond_batch_function", _estimates_singly)
+        model_options.setdefault(CALC_COND_BATCH, _estimates_singly)
 
 
 def _estimates_singly(args: dict) -> list[Tensor]:

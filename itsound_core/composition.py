@@ -50,9 +50,12 @@ def compose(experts: Sequence[Expert], latents: Tensor, time: Tensor) -> Tensor:
     evaluated. Raises ValueError when none votes.
     """
     weights = mixing_weights(experts, float(time.max()))
-    estimates = [
-        weight * expert.view.inverse_view(expert.predict(expert.view.view(latents), time))
-        for expert, weight in zip(experts, weights, strict=True)
-        if weight > 0
-    ]
+    seen: dict[int, Tensor] = {}  # the canvas through each view: experts on one view get the same tensor
+    estimates = []
+    for expert, weight in zip(experts, weights, strict=True):
+        if weight > 0:
+            view = expert.view
+            if id(view) not in seen:
+                seen[id(view)] = view.view(latents)
+            estimates.append(weight * view.inverse_view(expert.predict(seen[id(view)], time)))
     return torch.stack(estimates).sum(dim=0)

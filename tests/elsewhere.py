@@ -43,7 +43,8 @@ class OnCard(Tensor):
 
 
 class Card(TorchDispatchMode):
-    """Runs operations as a card would, and notes in `reads` those that make the host wait for a value of the card.
+    """Runs operations as a card would, and notes in `reads` those that make the host wait for a value of the card, in `kernels` those that
+    the card works on: not views, and not memory that nothing is written to.
 
     Raises AssertionError where tensors of both devices meet, and for float64 on the card, which Apple's do not have.
     """
@@ -53,6 +54,7 @@ class Card(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.reads: list[str] = []
+        self.kernels: list[str] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
@@ -67,6 +69,10 @@ class Card(TorchDispatchMode):
             kwargs["device"] = "cpu"
         if on_card and (name in ("_local_scalar_dense", "is_nonzero", "nonzero", "equal") or device.type == "cpu" and name != "copy_"):
             self.reads.append(name)
+        elif (
+            (on_card or device.type != "cpu") and not func.is_view and not name.startswith(("empty", "new_empty", "detach", "_unsafe_view"))
+        ):
+            self.kernels.append(name)
         if torch.Tag.inplace_view in func.tags:  # transpose_ and the like: the tensor's own shape changes too
             with no_dispatch():
                 func(*args, **kwargs)

@@ -610,6 +610,44 @@ def test_one_model_with_two_prompts_may_take_both_sides(joint, image_model):
     assert len(calls) == 4 and all(relative(result, half) > 1e-3 for half in halves)
 
 
+@pytest.fixture
+def three(guider_module, image_model):
+    """Latents of three experts on one model, the first from 0.7 on, and how many canvases its UNet was given in all."""
+
+    def sampled(negatives, view="none", sampler="ddim", **options):
+        items = []
+        model = image_model.clone()
+        model.set_model_unet_function_wrapper(
+            lambda apply, args: (items.append(len(args["input"])), apply(args["input"], args["timestep"], **args["c"]))[1]
+        )
+        positives = [[[text, pooled | options] for text, pooled in conditioning(seed)] for seed in (1, 2, 3)]
+        seen = guider_module.IDENTITY if view == "none" else HALVES_END_TO_END
+        numbers = ((7.0, 0.7, 1.0, guider_module.IDENTITY), (5.0, 1.0, 1.0, seen), (3.0, 1.0, 0.5, seen))
+        experts = [
+            guider_module.ModelExpert("test", name, model, positive, negative, *own)
+            for name, positive, negative, own in zip("abc", positives, negatives, numbers, strict=True)
+        ]
+        start = torch.randn(TWO_ROWS if view != "none" else SHAPE, generator=torch.Generator().manual_seed(0))
+        return run(guider_module.JointGuider(experts), start, sampler), sum(items)
+
+    return sampled
+
+
+@pytest.mark.parametrize(("view", "sampler", "saved"), [("none", "ddim", 7), ("none", "heun", 13), ("two-row square", "euler_cfg_pp", 4)])
+def test_a_negative_that_experts_on_one_model_share_is_evaluated_once_a_step(three, view, sampler, saved):
+    one = conditioning(9)
+    shared, evaluations = three([one] * 3, view, sampler)
+    apart, more = three([conditioning(9) for _ in range(3)], view, sampler)
+    print(f"{sampler}, view {view}: {evaluations} evaluations instead of {more}")
+    assert more - evaluations == saved  # one a step with two votes, two with three
+    assert relative(shared, apart) < 1e-5
+
+
+def test_where_a_mask_would_change_the_shared_negative_each_expert_evaluates_its_own(three):
+    one, mask = conditioning(9), {"mask": torch.ones(1, 8, 16), "mask_strength": 1.0}
+    assert three([one] * 3, **mask)[1] == three([conditioning(9) for _ in range(3)], **mask)[1]
+
+
 def test_each_of_two_clones_gets_its_own_callbacks(joint, image_model):
     calls = []
     watched = image_model.clone()
