@@ -23,7 +23,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import resvg_py
 from PIL import Image
 from scipy.ndimage import distance_transform_edt
 
@@ -252,6 +251,8 @@ def square_svg(icon: dict, defaults: dict) -> str:
 
 def render(svg: str) -> np.ndarray:
     """RGB, not premultiplied, and alpha in [0, 1], float32 [256, 256, 4]."""
+    import resvg_py  # not there where canvases are only composed of drawings that were rasterised elsewhere
+
     png = resvg_py.svg_to_bytes(svg_string=svg, width=SIZE, height=SIZE, skip_system_fonts=True)
     return np.asarray(Image.open(io.BytesIO(bytes(png))).convert("RGBA"), dtype=np.float32) / 255
 

@@ -62,9 +62,9 @@ def described(label: str, manner: str, names: list[str]) -> dict:
     return {"class": label, "manner": manner, "drawings": names, "prompts": called(label, manner)}
 
 
-def learnt(drawings: Drawings, rounds: int = ROUNDS) -> Iterator[Canvas]:
+def learnt(drawings: Drawings, rounds: int = ROUNDS, seed: int = SEED) -> Iterator[Canvas]:
     """Classes take turns, so that any prefix is balanced; rows of two things are spread among them."""
-    rng = np.random.default_rng(SEED)
+    rng = np.random.default_rng(seed)
     decks = {label: Deck(of_class, rng) for label, of_class in drawings.items()}
     scenic = {label: Deck(shaded(of_class), rng) for label, of_class in drawings.items()}
     firs = [flipped(drawings["tree"][name], rng) for name in FIRS]

@@ -19,7 +19,7 @@ from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from safetensors.torch import load_file, save_file
 
 from .denoiser_training import trained
-from .train_unet import SOURCES, WIDTHS, build_unet
+from .train_unet import SOURCES, unet_of
 
 MODELS = Path(__file__).resolve().parents[2] / "models"
 BUDGET = 24_000_000
@@ -38,7 +38,7 @@ COMPONENTS = {
 def export(side: str, data: Path, folder: Path) -> None:
     """Write model_index.json, scheduler/, text_encoder/, tokenizer/ and unet/ of one side into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
-    trained(build_unet(WIDTHS[side]), data / f"unet-{side}").half().save_pretrained(folder / "unet")
+    trained(unet_of(side), data / f"unet-{side}").half().save_pretrained(folder / "unet")
     for name in ("text_encoder", "tokenizer"):
         shutil.copytree(data / f"text-{side}" / name, folder / name, dirs_exist_ok=True)
     # transformers 5 saves without the prefix that SD 1.5's own file has, and that transformers 4 needs; both read it with the prefix.

@@ -24,11 +24,14 @@ class NoiseLevels:
         texts: (N, 77, width) embedding of a prompt for each.
         alphas_cumprod: (1000,), the schedule.
         file: CSV, a line a call: step, then the loss at each of LEVELS.
+        batch: canvases at once, for a device with room for more than one.
+
+    The noise is the same on every device.
     """
 
-    def __init__(self, latents: Tensor, texts: Tensor, alphas_cumprod: Tensor, file: Path, seed: int = 0):
-        self.latents, self.texts, self.alphas, self.file = latents, texts, alphas_cumprod, file
-        self.noise = torch.randn((len(LEVELS), *latents.shape), generator=torch.Generator().manual_seed(seed))
+    def __init__(self, latents: Tensor, texts: Tensor, alphas_cumprod: Tensor, file: Path, seed: int = 0, batch: int = 1):
+        self.latents, self.texts, self.alphas, self.file, self.batch = latents, texts, alphas_cumprod, file, batch
+        self.noise = torch.randn((len(LEVELS), *latents.shape), generator=torch.Generator().manual_seed(seed)).to(latents.device)
 
     @torch.no_grad()
     def losses(self, unet: UNet2DConditionModel) -> list[float]:
@@ -37,10 +40,9 @@ class NoiseLevels:
         for level, noise in zip(LEVELS, self.noise, strict=True):
             alpha = self.alphas[level]
             noisy = alpha.sqrt() * self.latents + (1 - alpha).sqrt() * noise
-            errors = [
-                (unet(noisy[i : i + 1], level, self.texts[i : i + 1]).sample - noise[i : i + 1]).square().mean() for i in range(len(noisy))
-            ]
-            means.append(torch.stack(errors).mean().item())
+            parts = zip(noisy.split(self.batch), self.texts.split(self.batch), strict=True)
+            predicted = torch.cat([unet(part, level, text).sample for part, text in parts])
+            means.append((predicted - noise).square().mean().item())
         return means
 
     def __call__(self, unet: UNet2DConditionModel, step: int) -> None:

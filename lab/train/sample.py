@@ -23,7 +23,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from .denoiser_training import trained
 from .latent_code import LatentCode
 from .prompts import SUBJECTS
-from .train_unet import WIDTHS, build_unet
+from .train_unet import unet_of
 
 ROOT = Path(__file__).resolve().parents[2]
 from itsound_core import presets, spectrogram  # noqa: E402
@@ -38,7 +38,7 @@ def load_side(side: str, data: Path | None) -> Side:
     """From models/, or from the training state in `data`."""
     if data is None:
         return Side.load(MODELS / f"embedded-{side}")
-    untrained, text = build_unet(WIDTHS[side]), data / f"text-{side}"
+    untrained, text = unet_of(side), data / f"text-{side}"
     text_encoder = CLIPTextModel.from_pretrained(text / "text_encoder", dtype=torch.float32).eval()
     return Side(trained(untrained, data / f"unet-{side}").eval(), CLIPTokenizer.from_pretrained(text / "tokenizer"), text_encoder)
 

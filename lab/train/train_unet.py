@@ -37,23 +37,29 @@ from .prompts import PLUS
 SOURCES = {"image": ("pictures/drawn",), "audio": ("sounds/train", "sounds/pairs")}
 UNLEARNT = {"image": "pictures/apart", "audio": "sounds/dev"}
 PROMPTS = {"image": "drawn", "audio": "embeddings"}
-WIDTHS = {"image": (32, 64, 128), "audio": (32, 64, 96)}
+WIDTHS = {"image": (64, 64, 96, 96), "audio": (32, 64, 96)}
+ATTENDING = {"image": 2, "audio": 1}  # lowest levels that see the prompt
 SNR_GAMMA = 1.0
 STRONG = 700  # half of the timesteps are from here on: there it is decided what stands where
 
 
-def build_unet(widths: tuple[int, ...], text_width: int = 128) -> UNet2DConditionModel:
-    """A small relative of SD 1.5's UNet; attention only at the lowest level, where a full canvas is 8 x 32 positions."""
-    lower = len(widths) - 1
+def build_unet(widths: tuple[int, ...], attending: int = 1, text_width: int = 128) -> UNet2DConditionModel:
+    """A small relative of SD 1.5's UNet; attention only at the `attending` lowest levels. Each level halves 32 x 128 positions."""
+    plain = len(widths) - attending
     return UNet2DConditionModel(
         sample_size=32,
         block_out_channels=widths,
         layers_per_block=1,
-        down_block_types=("DownBlock2D",) * lower + ("CrossAttnDownBlock2D",),
-        up_block_types=("CrossAttnUpBlock2D",) + ("UpBlock2D",) * lower,
+        down_block_types=("DownBlock2D",) * plain + ("CrossAttnDownBlock2D",) * attending,
+        up_block_types=("CrossAttnUpBlock2D",) * attending + ("UpBlock2D",) * plain,
         cross_attention_dim=text_width,
         attention_head_dim=4,  # diffusers' name for the number of heads
     )
+
+
+def unet_of(side: str) -> UNet2DConditionModel:
+    """The untrained UNet of a side, of the shipped one's shape."""
+    return build_unet(WIDTHS[side], ATTENDING[side])
 
 
 def alphas_cumprod() -> Tensor:
@@ -184,7 +190,7 @@ def main() -> None:
         for noise_levels in watches:
             noise_levels(average, step)
 
-    unet = UNet2DConditionModel.from_pretrained(args.init, torch_dtype=torch.float32) if args.init else build_unet(WIDTHS[args.side])
+    unet = UNet2DConditionModel.from_pretrained(args.init, torch_dtype=torch.float32) if args.init else unet_of(args.side)
     train(
         unet,
         folder,

@@ -116,7 +116,7 @@ def test_a_draft_is_near_the_full_sample_of_its_seed_and_far_from_those_of_other
     assert draft_steps == 12 and steps == 40 and len(drafts) == 6 and len(samples) == 4
     for seed, latent in samples.items():
         apart = {other: (draft - latent).square().mean() for other, draft in drafts.items()}
-        assert apart[seed] < 0.3 * min(value for other, value in apart.items() if other != seed)
+        assert apart[seed] < 0.4 * min(value for other, value in apart.items() if other != seed)
 
 
 def test_with_the_budget_of_all_nothing_is_drafted(modules, graph, scored_by_seed, monkeypatch):

@@ -59,7 +59,7 @@ def test_timesteps_of_no_density_are_not_drawn():
 @pytest.mark.parametrize("side", train_unet.SOURCES)
 def test_the_unets_fit_comfyui_s_groups_and_any_width_of_canvas(side):
     assert all(width % 32 == 0 for width in train_unet.WIDTHS[side])
-    unet = train_unet.build_unet(train_unet.WIDTHS[side])
+    unet = train_unet.unet_of(side)
     with torch.no_grad():
         assert unet(torch.zeros(1, 4, 32, 40), 1, torch.zeros(1, 77, 128)).sample.shape == (1, 4, 32, 40)
 
