@@ -7,7 +7,6 @@ import math
 import numbers
 from collections.abc import Mapping
 
-import comfy.model_management
 import comfy.model_patcher
 import torch
 from comfy_api.latest import io
@@ -15,8 +14,9 @@ from torch import Tensor
 
 from ..itsound_core.pixels import LEVELS
 from ..itsound_core.resampling import resample
-from ..itsound_core.spectrogram import AUFFUSION
+from ..itsound_core.spectrogram import AUFFUSION, FRAMES_AT_A_TIME
 from ..itsound_core.views import VIEWS, canvas_rows
+from .progress import interruptible
 
 OVERSHOOT = 0.6
 """How far outside of 0..1 a picture's values may lie, and are clamped: a bicubic resize overshoots a photo's edges by 0.1, a QR code's by
@@ -115,7 +115,17 @@ def view_height(height: int, rows: int, node: str, socket: str, view: str) -> No
 
 
 def gray(colours: Tensor) -> Tensor:
-    """Mean of the colours (..., 3) in 0..1 as (...) float32: the one gray there is, and what sounds."""
+    """Mean of the colours (B, H, W, 3) in 0..1 as (B, H, W) float32: the one gray there is, and what sounds. Stops when cancelled."""
+    look = interruptible()
+    pieces = colours.split(FRAMES_AT_A_TIME, dim=-2)
+    grays = []
+    for piece in pieces:
+        grays.append(_gray(piece))
+        look(len(grays), len(pieces))
+    return torch.cat(grays, dim=-1)
+
+
+def _gray(colours: Tensor) -> Tensor:
     # In double precision the mean of three equal channels is that channel to the bit; in single, 11 of the 256 levels would come out lower.
     colours = colours.cpu()  # Apple's GPUs have no double precision
     mean = colours.double().mean(dim=-1)
@@ -168,8 +178,7 @@ def mono(audio: dict | None, node: str, mix: str = "mix") -> Tensor:
     Stops when the user cancels. Raises ValueError as `waveform` does.
     """
     samples, rate = waveform(audio, node)
-    interrupted = comfy.model_management.throw_exception_if_processing_interrupted
-    return resample(mixed(samples, rate, node, mix), rate, AUFFUSION.sample_rate, lambda *_: interrupted())
+    return resample(mixed(samples, rate, node, mix), rate, AUFFUSION.sample_rate, interruptible())
 
 
 def mixed(samples: Tensor, rate: int, node: str, mix: str = "mix") -> Tensor:

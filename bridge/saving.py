@@ -7,11 +7,14 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+import comfy.utils
 import folder_paths
 from comfy_api.latest import io, ui
 from torch import Tensor
 
 from ..itsound_core.media import encode_flac, encode_png
+from ..itsound_core.progress import OnStep
+from .progress import interruptible, part
 from .provenance import provenance, workflow_tags
 
 COUNTED = "_00001_.flac.part"
@@ -24,13 +27,22 @@ def save_pairs(
     """Write pictures (B, H, W, C) and samples (B, 1 or 2, T), each two as a PNG and a FLAC of one name, into one of ComfyUI's folders.
 
     Both files say what they are, as far as the graph tells upstream of the node's `image` and `audio`. Nothing is written before all of
-    them are encoded, and of each pair both files appear or none. Raises ValueError naming `node` where they cannot be written.
+    them are encoded, and of each pair both files appear or none. Shows progress, and stops when the user cancels. Raises ValueError naming
+    `node` where they cannot be written.
     """
     graph, seen, heard = workflow_tags(hidden), provenance(hidden, ("image",)), provenance(hidden, ("audio",))
     texts = {name.capitalize(): text for name, text in seen.tags().items()} | graph  # PNG's own keywords are Title, Comment, Software
+    progress, files_in_all = comfy.utils.ProgressBar(1), 2 * len(pictures)
+
+    def watched(file: int) -> OnStep:
+        return interruptible(part(progress.update_absolute, file, files_in_all))
+
     encoded = [
-        {"png": encode_png(picture, texts, seen.xmp()), "flac": encode_flac(sound, rate, heard.tags() | graph)}
-        for picture, sound in zip(pictures, samples, strict=True)
+        {
+            "png": encode_png(picture, texts, seen.xmp(), watched(2 * item)),
+            "flac": encode_flac(sound, rate, heard.tags() | graph, watched(2 * item + 1)),
+        }
+        for item, (picture, sound) in enumerate(zip(pictures, samples, strict=True))
     ]
     height, width = pictures.shape[1:3]
     root = folder_paths.get_directory_by_type(place.value)

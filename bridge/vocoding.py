@@ -18,6 +18,7 @@ from ..itsound_core.progress import OnStep
 from ..itsound_core.spectrogram import AUFFUSION, limit_peak, normalize_peak, picture_to_log_mel, picture_to_mel, waveform_to_picture
 from ..itsound_core.vocoder import Vocoder, replace_magnitude
 from . import inputs
+from .progress import interruptible
 
 GRIFFIN_LIM_BYTES = 45_000
 """Memory of Griffin-Lim a frame: 39 to 43 kB measured."""
@@ -104,14 +105,3 @@ def vocode(picture: Tensor, loaded: LoadedVocoder, keep_magnitude: bool, on_step
             "choose another, or leave the vocoder socket open: Griffin-Lim needs none."
         )
     return replace_magnitude(waveform, log_mel.exp()) if keep_magnitude else waveform
-
-
-def interruptible(on_step: OnStep | None) -> OnStep:
-    """on_step after a look whether the user has cancelled, which ends the work."""
-
-    def step(done: int, steps: int) -> None:
-        comfy.model_management.throw_exception_if_processing_interrupted()
-        if on_step:
-            on_step(done, steps)
-
-    return step

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .progress import OnStep
 from .spectrogram import AUFFUSION, SpectrogramFormat, picture_to_mel, waveform_to_mel, waveform_to_picture
 
 
@@ -25,13 +26,16 @@ class CycleConsistency:
     """Pearson correlation of the two pictures' values, (B,), -1..1; 0 where one of them is constant."""
 
 
-def cycle_consistency(picture: Tensor, waveform: Tensor, fmt: SpectrogramFormat = AUFFUSION) -> CycleConsistency:
+def cycle_consistency(
+    picture: Tensor, waveform: Tensor, fmt: SpectrogramFormat = AUFFUSION, on_step: OnStep | None = None
+) -> CycleConsistency:
     """Compare pictures (B, n_mels, frames) in 0..1 with the waveforms (B, T) at fmt.sample_rate that were made from them.
 
     Levels are taken as they are, nothing is peak-normalised. Where one is longer than the other, the frames that both have are compared.
-    Raises ValueError when the waveform is too short for a spectrogram.
+    on_step is called after each piece of the waveform (`waveform_to_picture`). Raises ValueError when the waveform is too short for a
+    spectrogram.
     """
-    encoded = waveform_to_picture(waveform, fmt)
+    encoded = waveform_to_picture(waveform, fmt, on_step)
     frames = min(picture.shape[-1], encoded.shape[-1])
     meant, encoded = picture[..., :frames].float(), encoded[..., :frames]
     decibels = (encoded - meant).abs() * (20.0 / math.log(10.0) * fmt.log_range)
@@ -46,12 +50,13 @@ def cycle_consistency(picture: Tensor, waveform: Tensor, fmt: SpectrogramFormat 
     )
 
 
-def level_db(picture: Tensor, waveform: Tensor, fmt: SpectrogramFormat = AUFFUSION) -> Tensor:
+def level_db(picture: Tensor, waveform: Tensor, fmt: SpectrogramFormat = AUFFUSION, on_step: OnStep | None = None) -> Tensor:
     """How much louder (+) or quieter (-) waveforms (B, T) are than pictures (B, n_mels, frames) mean them, (B,), decibels.
 
-    The gain that fits the mel magnitudes best in the least-squares sense; 0 where either is silent.
+    The gain that fits the mel magnitudes best in the least-squares sense; 0 where either is silent. on_step is called after each piece of
+    the waveform.
     """
-    heard = waveform_to_mel(waveform, fmt)
+    heard = waveform_to_mel(waveform, fmt, on_step)
     frames = min(picture.shape[-1], heard.shape[-1])
     meant, heard = picture_to_mel(picture[..., :frames].float(), fmt), heard[..., :frames]
     silent = (picture.amax((-2, -1)) <= 0) | (waveform.abs().amax(-1) <= 0)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import io
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from fractions import Fraction
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import av
 import torch
@@ -14,11 +14,15 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
+from .progress import OnStep
+
 AudioCodec = Literal["aac", "flac"]
 AUDIO_CODECS: tuple[AudioCodec, ...] = get_args(AudioCodec)
 
 AAC_BITS_PER_CHANNEL = 192_000
 """Bits a second. At 48 kHz a mel spectrogram changes by 0.1 dB where it is not dark; 16 kHz holds 96 kbit/s at most, and 0.4 dB."""
+PIECE_SECONDS = 10
+"""Seconds of a sound that are encoded at a time."""
 FLAC_OPTIONS = {"bits_per_raw_sample": "24"}
 TICKS = 1000
 """Units of a video's clock in a frame, so that the last frame can end with the sound."""
@@ -33,30 +37,49 @@ BT709_LIMITED = 1
 """The number in H.264 both of BT.709's colours and of the range 16 to 235: what players take a video to be that does not say."""
 
 
-def encode_png(pixels: Tensor, texts: Mapping[str, str], xmp: str | None = None) -> bytes:
+class _Watched(io.BytesIO):
+    """A file in memory that calls `on_write` before each write, which may raise and so end the writing."""
+
+    def __init__(self, on_write: Callable[[], None]) -> None:
+        super().__init__()
+        self._on_write = on_write
+
+    def write(self, data: Any, /) -> int:
+        self._on_write()
+        return super().write(data)
+
+
+def encode_png(pixels: Tensor, texts: Mapping[str, str], xmp: str | None = None, on_step: OnStep | None = None) -> bytes:
     """PNG of pixels (H, W, C) in 0..1, of 1, 3 or 4 channels, the last of four being alpha, with texts and an XMP packet.
 
     Levels are rounded, so the file differs from `pixels` by half a level at most, a picture read from a PNG is stored unchanged, and
-    the channel mean of a coloured spectrogram is what a gray one would be stored as (`colorize.color_spectrogram`).
+    the channel mean of a coloured spectrogram is what a gray one would be stored as (`colorize.color_spectrogram`). How many pieces the
+    file takes is not known beforehand: on_step is called with (0, 1) before each, and with (1, 1) at the end.
     """
+    on_step = on_step or (lambda *_: None)
     levels = (pixels.expand(-1, -1, max(3, pixels.shape[2])) * 255.0).round().to(torch.uint8)
     info = PngInfo()
     for name, text in texts.items():
         info.add_text(name, text)
     if xmp:
         info.add_itxt("XML:com.adobe.xmp", xmp)
-    buffer = io.BytesIO()
+    buffer = _Watched(lambda: on_step(0, 1))
     Image.fromarray(levels.numpy()).save(buffer, "png", pnginfo=info, compress_level=4)
+    on_step(1, 1)
     return buffer.getvalue()
 
 
-def encode_flac(samples: Tensor, rate: int, tags: Mapping[str, str]) -> bytes:
-    """FLAC of 24 bits of samples (1 or 2 channels, T) in -1..1; what is louder is clipped."""
+def encode_flac(samples: Tensor, rate: int, tags: Mapping[str, str], on_step: OnStep | None = None) -> bytes:
+    """FLAC of 24 bits of samples (1 or 2 channels, T) in -1..1; what is louder is clipped. on_step is called after each ten seconds."""
     buffer = io.BytesIO()
+    pieces = samples.split(PIECE_SECONDS * rate, dim=-1)
     with av.open(buffer, mode="w", format="flac") as container:
         container.metadata.update(tags)
         stream = _audio_stream(container, "flac", rate, len(samples))
-        container.mux(stream.encode(_audio_frame(samples, rate, 0)))
+        for index, piece in enumerate(pieces):
+            container.mux(stream.encode(_audio_frame(piece, rate, index * PIECE_SECONDS * rate)))
+            if on_step:
+                on_step(index + 1, len(pieces))
         container.mux(stream.encode(None))
     return buffer.getvalue()
 

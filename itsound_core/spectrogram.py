@@ -187,9 +187,18 @@ def magnitude(spectrum: Tensor, fmt: SpectrogramFormat = AUFFUSION) -> Tensor:
     return torch.sqrt(spectrum.real.square() + spectrum.imag.square() + fmt.power_floor)
 
 
-def waveform_to_mel(waveform: Tensor, fmt: SpectrogramFormat = AUFFUSION) -> Tensor:
-    """Mel magnitude (B, n_mels, T // hop) of a waveform (B, T) at fmt.sample_rate. It goes in pieces, so that hours need little memory."""
-    return torch.cat(list(_mel_pieces(waveform, fmt)), dim=-1)
+def waveform_to_mel(waveform: Tensor, fmt: SpectrogramFormat = AUFFUSION, on_step: OnStep | None = None) -> Tensor:
+    """Mel magnitude (B, n_mels, T // hop) of a waveform (B, T) at fmt.sample_rate.
+
+    It goes in pieces of FRAMES_AT_A_TIME frames, so that hours need little memory; on_step is called after each.
+    """
+    pieces = []
+    count = -(-(waveform.shape[-1] // fmt.hop_length) // FRAMES_AT_A_TIME)
+    for piece in _mel_pieces(waveform, fmt):
+        pieces.append(piece)
+        if on_step:
+            on_step(len(pieces), count)
+    return torch.cat(pieces, dim=-1)
 
 
 def _mel_pieces(waveform: Tensor, fmt: SpectrogramFormat) -> Iterator[Tensor]:

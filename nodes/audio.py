@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from ..bridge import inputs
+from ..bridge.progress import interruptible, part
 from ..bridge.vocoding import play, sound, spectrogram_of
 from ..itsound_core.colormap import apply_colormap
 from ..itsound_core.cycle import change_level, cycle_consistency, level_db
@@ -201,10 +202,12 @@ class CycleConsistency(io.ComfyNode):
         meant, waveform = inputs.pair(inputs.picture(spectrogram, node).cpu(), inputs.mono(audio, node), node, ("spectrogram", "audio"))
         # The sound may be shorter than its picture, or have been cut: what is missing counts as silence.
         waveform = F.pad(waveform, (0, meant.shape[2] * AUFFUSION.hop_length - waveform.shape[1]))
-        cycle = cycle_consistency(meant, waveform)
-        levels = level_db(meant, waveform)
+        progress = comfy.utils.ProgressBar(1).update_absolute
+        first, second, third = (interruptible(part(progress, index, 3)) for index in range(3))
+        cycle = cycle_consistency(meant, waveform, on_step=first)
+        levels = level_db(meant, waveform, on_step=second)
         shown = torch.where(levels.abs() > AUDIBLE_LEVEL_DB, levels, 0.0)
-        levelled = cycle_consistency(meant, change_level(waveform, -shown)) if shown.any() else cycle
+        levelled = cycle_consistency(meant, change_level(waveform, -shown), on_step=third) if shown.any() else cycle
         white = AUFFUSION.decibels_per_level * 255 / DIFFERENCE_GAIN
         rows = {
             "meant": meant,

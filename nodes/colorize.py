@@ -16,7 +16,7 @@ from ..bridge.color_sampling import Request
 from ..bridge.colorizing import Way, colorize
 from ..bridge.deepfloyd_folder import DEEPFLOYD_DTYPES, TOKENS, DeepFloydIF, load_deepfloyd
 from ..bridge.models import load_color_model
-from ..bridge.progress_text import tell
+from ..bridge.progress import tell
 from ..itsound_core import embedded
 from ..itsound_core.deepfloyd import CONDITION_LEVEL
 from ..itsound_core.views import VIEWS

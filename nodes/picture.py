@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import comfy.utils
 import torch
 from comfy_api.latest import io
 
 from ..bridge import inputs
+from ..bridge.progress import interruptible
 from ..itsound_core.colorize import color_spectrogram
 from ..itsound_core.colormap import COLORMAPS, apply_colormap, renormalize
-from ..itsound_core.spectrogram import AUFFUSION
+from ..itsound_core.spectrogram import AUFFUSION, FRAMES_AT_A_TIME
 from ..itsound_core.views import VIEWS
 
 CATEGORY = "Images that Sound/picture"
@@ -48,10 +50,16 @@ class RenormalizeSpectrogram(io.ComfyNode):
     @classmethod
     def execute(cls, spectrogram, colormap, stretch=True) -> io.NodeOutput:
         picture = inputs.picture(spectrogram, "RenormalizeSpectrogram")
-        if stretch:
-            return io.NodeOutput(apply_colormap(renormalize(picture), colormap))
-        colours = apply_colormap(picture, colormap).movedim(-1, 1)  # BHWC -> BCHW
-        return io.NodeOutput(color_spectrogram(picture[:, None], colours).pixels.movedim(1, -1))
+        pieces = (renormalize(picture) if stretch else picture).split(FRAMES_AT_A_TIME, dim=-1)
+        after_piece = interruptible(comfy.utils.ProgressBar(1).update_absolute)
+        coloured = []
+        for piece in pieces:
+            colours = apply_colormap(piece, colormap)
+            if not stretch:
+                colours = color_spectrogram(piece[:, None], colours.movedim(-1, 1)).pixels.movedim(1, -1)  # BHWC -> BCHW and back
+            coloured.append(colours)
+            after_piece(len(coloured), len(pieces))
+        return io.NodeOutput(torch.cat(coloured, dim=2))
 
 
 class ViewCanvas(io.ComfyNode):

@@ -12,7 +12,7 @@ from ..bridge import inputs
 from ..bridge.checkpoint import FOLDER
 from ..bridge.deepfloyd_folder import DeepFloydIF
 from ..bridge.distillation import LATENTS, NETWORK, Request, Settings, distill
-from ..bridge.progress_text import tell
+from ..bridge.progress import tell
 from ..itsound_core.latents import PIXELS_PER_LATENT
 from ..itsound_core.pixels import RGB
 from .sampling import latent_columns
