@@ -34,11 +34,8 @@ class Checkpoint:
     """
 
     def __init__(self, node: str, name: str, settings: Mapping[str, Any], models: Mapping[str, comfy.model_patcher.ModelPatcher]) -> None:
-        folder = Path(folder_paths.get_output_directory()).resolve() / FOLDER
         name = checked_name(node, SOCKET, name, ENDING + PART)
-        self.node, self.path = node, (folder / f"{name}{ENDING}").resolve()
-        if folder not in self.path.parents:
-            raise ValueError(f"{node}: {SOCKET} is {name!r}, which leads out of the folder output/{FOLDER}. Give a plain name.")
+        self.node, self.path = node, Path(folder_paths.get_output_directory(), FOLDER, f"{name}{ENDING}")
         self.settings = dict(settings)
         self.models = {socket: Fingerprint.of(patcher) for socket, patcher in models.items()}
 

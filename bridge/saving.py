@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -46,8 +47,10 @@ def save_pairs(
     ]
     height, width = pictures.shape[1:3]
     root = folder_paths.get_directory_by_type(place.value)
+    subfolder, _, name = _filled_in(prefix, width, height).rpartition("/")
     try:
-        folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(prefix, root, width, height)
+        # Asked of the sub-folder itself: of a link in it, to another disk, newer versions would say that it leads out of their folder.
+        folder, name, counter, *_ = folder_paths.get_save_image_path(name, os.path.abspath(os.path.join(root, subfolder)), width, height)
         # The underscore after the number is what lets every version of ComfyUI count on from it.
         stems = [f"{name.replace('%batch_num%', str(index))}_{counter + index:05}_" for index in range(len(encoded))]
         for stem, files in zip(stems, encoded, strict=True):
@@ -62,6 +65,16 @@ def save_pairs(
         return ui.SavedResult(f"{stem}.{suffix}", subfolder, place)
 
     return [(saved(stem, "png"), saved(stem, "flac")) for stem in stems]
+
+
+def _filled_in(prefix: str, width: int, height: int) -> str:
+    """A prefix with ComfyUI's variables in it filled in; what else stands between % stays."""
+    now = time.localtime()
+    values = {"width": width, "height": height, "year": now.tm_year, "month": f"{now.tm_mon:02}", "day": f"{now.tm_mday:02}"}
+    values |= {"hour": f"{now.tm_hour:02}", "minute": f"{now.tm_min:02}", "second": f"{now.tm_sec:02}"}
+    for name, value in values.items():
+        prefix = prefix.replace(f"%{name}%", str(value))
+    return prefix
 
 
 def write_together(files: Mapping[Path, bytes]) -> None:

@@ -137,6 +137,47 @@ def test_no_prefix_leads_out_of_the_output_folder(nodes, output, prefix):
     assert names(output.parent) == []
 
 
+@pytest.fixture
+def another_disk(tmp_path):
+    folder = tmp_path / "another disk"
+    folder.mkdir()
+    return folder
+
+
+def test_a_folder_linked_to_another_disk_takes_the_pair(nodes, output, another_disk):
+    (output / "bells").symlink_to(another_disk, target_is_directory=True)
+    for _ in range(2):
+        saved = nodes.SaveImageThatSounds.execute(pictures(), sounds(), "bells/%width%/castle").ui
+    assert names(another_disk) == [f"64/castle_0000{n}_.{kind}" for n in (1, 2) for kind in ("flac", "png")]
+    assert (saved["images"][0]["subfolder"], saved["images"][0]["filename"]) == ("bells/64", "castle_00002_.png")
+
+
+def test_an_output_folder_that_is_a_link_takes_the_pair(nodes, tmp_path, another_disk, monkeypatch):
+    import folder_paths
+
+    (tmp_path / "output").symlink_to(another_disk, target_is_directory=True)
+    monkeypatch.setattr(folder_paths, "output_directory", str(tmp_path / "output"))
+    nodes.SaveImageThatSounds.execute(pictures(), sounds(), "castle")
+    assert names(another_disk) == ["castle_00001_.flac", "castle_00001_.png"]
+
+
+def test_a_link_to_a_disk_that_is_not_there_is_named_and_nothing_is_written_in_its_place(nodes, output, another_disk):
+    another_disk.rmdir()
+    (output / "bells").symlink_to(another_disk, target_is_directory=True)
+    with pytest.raises(ValueError, match="SaveImageThatSounds: cannot write to .*bells"):
+        nodes.SaveImageThatSounds.execute(pictures(), sounds(), "bells/castle")
+    assert not another_disk.exists()
+
+
+def test_a_prefix_may_hold_the_time_and_the_size_as_core_fills_them_in(nodes, output):
+    import folder_paths
+
+    prefix = "%year%-%month%/%day%x%height%/%width%_%other%"
+    folder, name, *_ = folder_paths.get_save_image_path(prefix, str(output), 64, 256)
+    nodes.SaveImageThatSounds.execute(pictures(), sounds(), prefix)
+    assert (output / folder / f"{name}_00001_.png").exists()
+
+
 def test_one_sound_goes_with_every_picture_and_alpha_stays(nodes, output):
     image = torch.rand(2, 16, 16, 4)
     nodes.SaveImageThatSounds.execute(image, sounds(), "pair%batch_num%")

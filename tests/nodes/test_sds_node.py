@@ -390,6 +390,13 @@ def test_a_name_that_a_file_system_refuses_is_refused_before_anything_is_loaded(
     refused(module, vae, latent_models, f"checkpoint_name is .*{words}", checkpoint_name=name)
 
 
+def test_a_checkpoint_is_kept_in_a_folder_linked_to_another_disk(module, vae, latent_models, output, tmp_path):
+    (tmp_path / "another disk").mkdir()
+    (output / "sds").symlink_to(tmp_path / "another disk", target_is_directory=True)
+    distilled(module, vae, latent_models, checkpoint_name="run")
+    assert [path.name for path in (tmp_path / "another disk").iterdir()] == ["run.pt"]
+
+
 @pytest.mark.parametrize("name", ["../run", "/tmp/run", "a/../../run"])
 def test_a_checkpoint_stays_in_its_folder(module, vae, latent_models, output, name):
     with pytest.raises(ValueError, match="leads out of the folder"):
