@@ -36,7 +36,17 @@ class SpectrogramToAudio(io.ComfyNode):
             category=CATEGORY,
             description="Plays a spectrogram picture: 100 columns are a second, the top row is 8 kHz. With a vocoder the sound is most "
             "natural; without one Griffin-Lim finds a waveform, slower and a little metallic, for any picture.",
-            search_aliases=["image to sound", "griffin lim", "hifi-gan", "vocoder decode", "sonify"],
+            search_aliases=[
+                "image to sound",
+                "image to audio",
+                "picture to sound",
+                "picture to audio",
+                "photo to music",
+                "griffin lim",
+                "hifi-gan",
+                "vocoder decode",
+                "sonify",
+            ],
             inputs=[
                 io.Image.Input(
                     "spectrogram",
@@ -97,7 +107,7 @@ class AudioToSpectrogram(io.ComfyNode):
             category=CATEGORY,
             description="Shows a recording as the spectrogram picture that the models know: 256 mel bands up to 8 kHz, 100 columns a "
             "second. Any rate and number of channels is taken; the result is mono at 16 kHz.",
-            search_aliases=["sound to image", "mel spectrogram", "encode audio"],
+            search_aliases=["sound to image", "audio to image", "sound to picture", "audio to picture", "mel spectrogram", "encode audio"],
             inputs=[
                 io.Audio.Input("audio", tooltip="The recording, of any sample rate and number of channels; channels are mixed to one."),
                 io.Float.Input(

@@ -86,7 +86,7 @@ class ImprintBaseline(io.ComfyNode):
             category="Images that Sound/picture",
             description="Darkens a spectrogram where a picture is dark, so that the picture can be seen in the sound: "
             "spectrogram x (1 - rho x gray(1 - image)). Needs no diffusion model; the paper's baseline.",
-            search_aliases=["hide image in sound", "spectrogram art", "watermark"],
+            search_aliases=["hide image in sound", "hidden picture", "hidden image", "spectrogram art", "watermark"],
             inputs=[
                 image_input(),
                 io.Image.Input(
@@ -134,7 +134,17 @@ class ImprintRecording(io.ComfyNode):
             category="Images that Sound/audio",
             description="Hides a picture in a recording: quietens it where the picture is dark, at each moment and frequency. No vocoder: "
             "the sound stays the recording's, in stereo and at its own rate, and outside of the picture it is not touched at all.",
-            search_aliases=["hide image in sound", "spectrogram art", "logo in song", "watermark", "steganography", "spectral filter"],
+            search_aliases=[
+                "hide image in sound",
+                "hidden picture",
+                "hidden image",
+                "hide a picture in a song",
+                "spectrogram art",
+                "logo in song",
+                "watermark",
+                "steganography",
+                "spectral filter",
+            ],
             inputs=[
                 image_input(),
                 io.Audio.Input("audio", tooltip="The recording: a song, a clip, of any length, sample rate and number of channels."),

@@ -160,3 +160,30 @@ def test_a_saved_pair_is_seen_and_heard_in_its_node(page: Any) -> None:
     assert page.evaluate(f"{sound}.duration") == pytest.approx(8.0, abs=0.01)
     assert "heard_00001_.png" in page.evaluate(f"{saver}.imgs[0].src")
     assert "heard_00001_.flac" in page.evaluate(f"{sound}.src")
+
+
+WANTED = {
+    "audio to image": "Audio to Spectrogram",
+    "sound to picture": "Audio to Spectrogram",
+    "picture to audio": "Spectrogram to Audio",
+    "image to sound": "Spectrogram to Audio",
+    "spectrogram": "Spectrogram to Audio",
+    "hidden picture": "Imprint Recording",
+    "hide a picture in a song": "Imprint Recording",
+}
+FIRST_FOUND = (
+    """() => [...document.querySelectorAll('[data-testid="result-item"], [role=option]')].slice(0, 3).map(found => found.innerText)"""
+)
+
+
+@pytest.mark.parametrize("opener", ["open_page", "open_newest_page"])
+def test_what_a_user_would_type_finds_the_right_node_among_the_first_three(opener: str, request: pytest.FixtureRequest) -> None:
+    page = request.getfixturevalue(opener)()
+    page.evaluate("() => window.app.extensionManager.command.execute('Workspace.SearchBox.Toggle')")
+    box = page.locator("input:focus")
+    for phrase, node in WANTED.items():
+        box.fill("no node is called this")
+        page.wait_for_function(f"() => ({FIRST_THREE})().length === 0")
+        box.fill(phrase)
+        page.wait_for_function(f"node => ({FIRST_FOUND})().some(found => found.startsWith(node))", arg=node, timeout=10_000)
+    page.close()
