@@ -17,7 +17,7 @@ from launch.server import Server
 from tools import locales
 
 NODE_FILES = sorted(path.stem for path in (REPO / "nodes").glob("*.py") if "\nNODES = [" in path.read_text(encoding="utf-8"))
-BLUEPRINT = REPO / "subgraphs" / "Images that Sound.json"
+BLUEPRINTS = REPO / "subgraphs"
 
 
 def test_every_node_is_registered(object_info: dict[str, Any], pack: ModuleType) -> None:
@@ -62,11 +62,12 @@ def test_every_menu_that_is_ours_alone_is_translated(server: Server, object_info
         assert told[language]["nodeDefs"].items() >= locales.load(language)["nodeDefs"].items()
 
 
-def test_the_blueprint_is_listed_and_served(server: Server) -> None:
+def test_the_blueprints_are_listed_and_served(server: Server) -> None:
     listed = server.get("/api/global_subgraphs")
-    (blueprint,) = (key for key, entry in listed.items() if entry["info"]["node_pack"] == f"custom_nodes.{PACK_NAME}")
-    assert listed[blueprint]["name"] == "Images that Sound"
-    assert json.loads(server.get(f"/api/global_subgraphs/{blueprint}")["data"]) == workflow.load(BLUEPRINT)
+    ours = {entry["name"]: key for key, entry in listed.items() if entry["info"]["node_pack"] == f"custom_nodes.{PACK_NAME}"}
+    assert ours.keys() == {"Images that Sound", "Your Photo that Sounds"}
+    for name, key in ours.items():
+        assert json.loads(server.get(f"/api/global_subgraphs/{key}")["data"]) == workflow.load(BLUEPRINTS / f"{name}.json")
 
 
 def test_a_prompt_that_cannot_run_is_refused_by_name(server: Server) -> None:
