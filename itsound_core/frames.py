@@ -53,7 +53,7 @@ class Frames:
             inside &= frames >= math.ceil(self._overlap / self.fmt.hop_length)
         if self.last < self.total:
             inside &= frames < (self.last - self.first - self._overlap) // self.fmt.hop_length
-        return canvas[..., frames.clamp(0, self.columns - 1)] * inside
+        return canvas[..., frames.clamp(0, self.columns - 1)] * inside.to(canvas.device)
 
     def analyse(self, channel: Tensor, frames: Tensor) -> Tensor:
         """Spectrum (1, bins, N) of a channel (total,) at consecutive frames (N,); before and after the recording is silence."""

@@ -115,7 +115,7 @@ def imprint(image: Tensor, spectrogram: Tensor, rho: float = 0.5, fit: Fit = "co
 
     `image` is (B, C, H, W) in 0..1 of any size and channel count, `spectrogram` (B, n_mels, frames) in 0..1 with high frequencies at the
     top. The image is fitted to the area as `fit_to` says; where it does not reach, the spectrogram stays as it is. A larger rho (0..1)
-    gives a clearer picture and a worse sound. A single image or spectrogram serves the whole batch of the other.
+    gives a clearer picture and a worse sound. A single image or spectrogram serves the whole batch of the other. Both lie on one device.
     Raises ValueError when both are batches of different sizes.
     """
     if image.shape[0] != spectrogram.shape[0] and 1 not in (image.shape[0], spectrogram.shape[0]):
@@ -147,11 +147,12 @@ def imprint_recording(
     ends: samples outside of it stay as they are to the bit, and its border is a fade of half a window (32 ms).
 
     It goes in pieces of PIECE frames; on_step is called after each, with the pieces of all channels. `area` must end within the recording.
+    Image and recording lie on one device.
     """
     fmt = format_at(rate)
     frames = Frames(fmt, *area.span(waveform.shape[-1], rate), waveform.shape[-1])
     dark = fit_to(darkness(image.float()[None], invert), area.rows, frames.columns, fit)
-    picture_of = _BinPictures(fmt)
+    picture_of = _BinPictures(fmt, waveform.device)
     pieces = frames.reaching_in().split(PIECE)
     result = waveform.clone()
     for channel, (before, after) in enumerate(zip(waveform, result, strict=True)):
@@ -170,8 +171,8 @@ def imprint_recording(
 class _BinPictures:
     """How bright a spectrum is in its own picture: (B, bins, N) complex to (B, bins, N) in 0..1."""
 
-    def __init__(self, fmt: SpectrogramFormat) -> None:
-        self._filters = mel_filters(fmt)
+    def __init__(self, fmt: SpectrogramFormat, device: torch.device) -> None:
+        self._filters = mel_filters(fmt, device)
         self._rows = Area(high_hz=fmt.f_max).rows_at(bin_frequencies(fmt))
 
     def __call__(self, spectrum: Tensor) -> Tensor:
@@ -179,7 +180,7 @@ class _BinPictures:
 
 
 def at_frequencies(canvas: Tensor, area: Area, frequencies: Tensor) -> Tensor:
-    """A picture (B, area.rows, W) that covers the area, at frequencies (N,) in Hz: (B, N, W), 0 outside of it."""
+    """A picture (B, area.rows, W) that covers the area, at frequencies (N,) in Hz on the host: (B, N, W), 0 outside of it."""
     laid = canvas.new_zeros(canvas.shape[0], len(frequencies), canvas.shape[-1])
     inside = area.contains(frequencies)
     laid[:, inside] = _at_rows(canvas, area.rows_at(frequencies[inside]))
@@ -187,7 +188,7 @@ def at_frequencies(canvas: Tensor, area: Area, frequencies: Tensor) -> Tensor:
 
 
 def _at_rows(picture: Tensor, rows: Tensor) -> Tensor:
-    """A picture (B, H, W) at fractional rows (N,), linearly interpolated: (B, N, W). Outer rows go on beyond the edges."""
+    """A picture (B, H, W) at fractional rows (N,) on the host, linearly interpolated: (B, N, W). Outer rows go on beyond the edges."""
     rows = rows.clamp(0, picture.shape[1] - 1)
     above = rows.long()
     below = (above + 1).clamp(max=picture.shape[1] - 1)

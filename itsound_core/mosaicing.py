@@ -1,7 +1,8 @@
 """A picture played by a recording: put together from the recording's own pieces, in its own phase, and as loud as the picture is.
 
 Audio mosaicing, or concatenative synthesis: each column is played from one place of the recording, and a path through it is chosen that
-weighs likeness against jumps (Hunt and Black, ICASSP 1996; Schwarz, DAFx 2000), by Viterbi's algorithm.
+weighs likeness against jumps (Hunt and Black, ICASSP 1996; Schwarz, DAFx 2000), by Viterbi's algorithm. Tensors lie on the host: a path
+is found a column at a time.
 
 >>> import torch
 >>> from itsound_core.spectrogram import waveform_to_picture

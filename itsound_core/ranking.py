@@ -1,7 +1,7 @@
 """Which of many samples to keep by two scores each, of the picture and of the sound.
 
-Scores are (N,), higher is better, NaN not allowed. A rule gives all N indices, best first; ties go to the earlier sample. So whoever keeps
-the first k of an order never ends up with none.
+Scores are (N,) on any device, higher is better, NaN not allowed. A rule gives all N indices, best first; ties go to the earlier sample.
+So whoever keeps the first k of an order never ends up with none.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ Rule = Callable[[Tensor, Tensor], list[int]]
 
 
 def ranks(scores: Tensor) -> Tensor:
-    """1 for the best of (N,), equal scores sharing the better rank, as (N,) float64."""
+    """1 for the best of (N,), equal scores sharing the better rank, as (N,) float64 on the host."""
+    scores = scores.cpu()  # few numbers; and Apple's GPUs have no double precision
     return (scores[None, :] > scores[:, None]).sum(dim=1).double() + 1
 
 
@@ -35,6 +36,7 @@ def rank_product(picture: Tensor, sound: Tensor) -> list[int]:
 
 def pareto(picture: Tensor, sound: Tensor) -> list[int]:
     """Front after front of samples that no other one beats in both; within a front by the product of ranks."""
+    picture, sound = picture.cpu(), sound.cpu()
     front = torch.zeros(len(picture), dtype=torch.double)
     left = torch.ones(len(picture), dtype=torch.bool)
     while left.any():
@@ -45,13 +47,13 @@ def pareto(picture: Tensor, sound: Tensor) -> list[int]:
 
 def weighted(picture: Tensor, sound: Tensor, picture_weight: float = 0.5) -> list[int]:
     """By the weighted mean of the scores, each in standard deviations of these samples: the two scores have no common unit."""
-    picture, sound = (_standardized(scores.double()) for scores in (picture, sound))
+    picture, sound = (_standardized(scores.cpu().double()) for scores in (picture, sound))
     return _ascending(-(picture_weight * picture + (1.0 - picture_weight) * sound))
 
 
 def on_front(picture: Tensor, sound: Tensor) -> Tensor:
-    """(N,) bool: no other sample is at least as good in both and better in one."""
-    return _first_front(picture, sound, torch.ones(len(picture), dtype=torch.bool))
+    """(N,) bool on the host: no other sample is at least as good in both and better in one."""
+    return _first_front(picture.cpu(), sound.cpu(), torch.ones(len(picture), dtype=torch.bool))
 
 
 def _first_front(picture: Tensor, sound: Tensor, among: Tensor) -> Tensor:

@@ -5,7 +5,8 @@ FakeTensorMode would do for shapes, but has no values, and code that reads one c
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import dataclasses
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -37,6 +38,9 @@ class OnCard(Tensor):
     def __repr__(self, **_: Any) -> str:
         return f"OnCard({self.values!r})"
 
+    def tolist(self) -> Any:
+        return self.cpu().tolist()  # of a subclass it is refused
+
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         raise AssertionError(f"{func} on a tensor of the card outside of `card()`")
@@ -46,15 +50,16 @@ class Card(TorchDispatchMode):
     """Runs operations as a card would, and notes in `reads` those that make the host wait for a value of the card, in `kernels` those that
     the card works on: not views, and not memory that nothing is written to.
 
-    Raises AssertionError where tensors of both devices meet, and for float64 on the card, which Apple's do not have.
+    Raises AssertionError where tensors of both devices meet, and without `doubles` for float64 on the card, which Apple's do not have.
     """
 
     _mode_key = torch._C._TorchDispatchModeKey.FAKE  # as for FakeTensorMode, PyTorch then looks for no driver
 
-    def __init__(self) -> None:
+    def __init__(self, doubles: bool = False) -> None:
         super().__init__()
         self.reads: list[str] = []
         self.kernels: list[str] = []
+        self._doubles = doubles
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
@@ -73,7 +78,7 @@ class Card(TorchDispatchMode):
             (on_card or device.type != "cpu") and not func.is_view and not name.startswith(("empty", "new_empty", "detach", "_unsafe_view"))
         ):
             self.kernels.append(name)
-        if torch.Tag.inplace_view in func.tags:  # transpose_ and the like: the tensor's own shape changes too
+        if on_card and torch.Tag.inplace_view in func.tags:  # transpose_ and the like: the tensor's own shape changes too
             with no_dispatch():
                 func(*args, **kwargs)
         args, kwargs = tree_map_only(OnCard, lambda tensor: tensor.values, (args, kwargs))
@@ -84,21 +89,51 @@ class Card(TorchDispatchMode):
             return result
 
         def lay(values: Tensor) -> Tensor:
-            assert values.dtype != torch.float64, f"{func} makes float64 on the card"
+            assert self._doubles or values.dtype != torch.float64, f"{func} makes float64 on the card"
             return on_card[id(values)] if id(values) in on_card else OnCard(values)
 
         return tree_map_only(Tensor, lay, result)
 
 
 @contextmanager
-def card() -> Iterator[Card]:
+def card(doubles: bool = False) -> Iterator[Card]:
     """Within it, `.to("cuda")` and `device="cuda"` work."""
     if not torch.cuda.is_available():
         torch._C._ensureCUDADeviceGuardSet()  # as FakeTensorMode does
-    with Card() as mode:
-        yield mode
+    before = torch._C._only_lift_cpu_tensors()
+    torch._C._set_only_lift_cpu_tensors(True)  # and this: `torch.tensor(.., device="cuda")` is made on the host, and then laid
+    try:
+        with Card(doubles) as mode, torch.backends.cudnn.flags(enabled=False):  # whose operations the host does not have
+            yield mode
+    finally:
+        torch._C._set_only_lift_cpu_tensors(before)
 
 
 def laid(values: Tensor) -> OnCard:
     """These values on the card; inside of `card()`."""
     return OnCard(values)
+
+
+def same_on_the_card(function: Callable[..., Any], *inputs: Any, doubles: bool = False, anywhere: bool = False) -> list[str]:
+    """Calls function with the tensors among the inputs on the card, checks what comes out against the host's, and gives what it read.
+
+    Tensors that come out must lie on the card, or `anywhere`.
+    """
+    expected = _parts(function(*inputs))
+    with card(doubles) as watched:
+        results = _parts(function(*tree_map_only(Tensor, laid, inputs)))
+    assert len(results) == len(expected)
+    for result, value in zip(results, expected, strict=True):
+        if not isinstance(value, Tensor):
+            assert result == value
+            continue
+        assert anywhere or isinstance(result, OnCard), "the result lies on the host"
+        assert torch.equal(result.values if isinstance(result, OnCard) else result, value)
+    return watched.reads
+
+
+def _parts(result: Any) -> list[Any]:
+    """The tensors and others in nested lists, dictionaries and dataclasses."""
+    if dataclasses.is_dataclass(result):
+        result = [getattr(result, field.name) for field in dataclasses.fields(result)]
+    return tree_leaves(list(result) if isinstance(result, Iterator) else result)
