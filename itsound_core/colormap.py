@@ -33,7 +33,7 @@ def apply_colormap(picture: Tensor, name: str) -> Tensor:
     the colour cube ends; black and white therefore stay black and white.
     """
     if name == "gray":
-        return picture[..., None].clamp(0.0, 1.0).repeat_interleave(3, dim=-1)
+        return picture.clamp(0.0, 1.0)[..., None].expand(*picture.shape, 3)  # a third of the memory; like any IMAGE it is not written to
     anchors = picture.new_tensor(COLORMAPS[name])
     residuals = anchors - anchors.mean(dim=-1, keepdim=True)
     position = picture * (len(anchors) - 1)
