@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import numbers
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import comfy.model_patcher
 import torch
@@ -66,19 +66,20 @@ def pixels(image: Tensor, node: str, socket: str) -> Tensor:
             "Connect the IMAGE output of a loader or of VAE Decode."
         )
     channels = image.float()
-    if not channels.isfinite().all():
+    # Channels that share their memory, as a gray picture's do, are looked at once.
+    lowest, highest = map(float, (channels[..., :1] if channels.stride(-1) == 0 else channels).aminmax())
+    if not math.isfinite(lowest + highest):
         count = int((~channels.isfinite()).sum())
         raise ValueError(
             f"{node}: {socket} holds {count} values that are NaN or infinite. They come from a model that overflowed in half precision: "
             "start ComfyUI with --fp32-vae, or load the models with another weight_dtype."
         )
-    lowest, highest = float(channels.min()), float(channels.max())
     if lowest < -OVERSHOOT or highest > 1.0 + OVERSHOOT:
         raise ValueError(
             f"{node}: {socket} has values from {lowest:.3g} to {highest:.3g}; an IMAGE lies in 0..1. "
             "No resize overshoots as far; divide 8-bit values by 255, or bring it to 0..1 in the node before."
         )
-    return channels.clamp(0.0, 1.0)
+    return channels if lowest >= 0.0 and highest <= 1.0 else channels.clamp(0.0, 1.0)
 
 
 def picture(image: Tensor, node: str, socket: str = "spectrogram", view: str = "none") -> Tensor:
@@ -157,7 +158,7 @@ def waveform(audio: dict | None, node: str, socket: str = "audio") -> tuple[Tens
         full_scale = torch.iinfo(samples.dtype)
         middle, half = (full_scale.max + 1 + full_scale.min) / 2, (full_scale.max + 1 - full_scale.min) / 2
         samples = (samples.double() - middle) / half
-    if not samples.isfinite().all():
+    if not finite(samples):
         count = int((~samples.isfinite()).sum())
         raise ValueError(f"{node}: {socket} holds {count} samples that are NaN or infinite. Load the recording again or render it anew.")
     return samples.float().cpu(), int(rate)
@@ -173,12 +174,12 @@ def mono_or_stereo(audio: dict | None, node: str) -> tuple[Tensor, int]:
 
 
 def mono(audio: dict | None, node: str, mix: str = "mix") -> Tensor:
-    """Waveform (B, T) float32 at 16 kHz on the CPU of an AUDIO of any rate, channels and sample type, mixed down by `mixed`.
+    """Waveform (B, T) float32 at 16 kHz on the CPU of an AUDIO of any rate, channels and sample type, mixed down as `mixed` does.
 
     Stops when the user cancels. Raises ValueError as `waveform` does.
     """
     samples, rate = waveform(audio, node)
-    return resample(mixed(samples, rate, node, mix), rate, AUFFUSION.sample_rate, interruptible())
+    return resample(samples, rate, AUFFUSION.sample_rate, interruptible(), _mixer(samples, rate, node, mix))
 
 
 def mixed(samples: Tensor, rate: int, node: str, mix: str = "mix") -> Tensor:
@@ -188,27 +189,44 @@ def mixed(samples: Tensor, rate: int, node: str, mix: str = "mix") -> Tensor:
     second keeps less than CANCELLED of the channels' energy, the channel with the most energy is taken instead, and the log says so. left
     and right: the first and the last channel. difference: half of left less right, the sound that stereo has and mono has not.
     """
+    return _mixer(samples, rate, node, mix)(samples)
+
+
+def _mixer(samples: Tensor, rate: int, node: str, mix: str) -> Callable[[Tensor], Tensor]:
+    """What makes one channel of the samples, or of a stretch of them."""
     if mix == "left" or samples.shape[1] == 1:
-        return samples[:, 0]
+        return lambda stretch: stretch[:, 0]
     if mix == "right":
-        return samples[:, -1]
+        return lambda stretch: stretch[:, -1]
     if mix == "difference":
-        return (samples[:, 0] - samples[:, -1]) / 2
-    mean = samples.mean(dim=1)
-    offset = samples.mean(dim=-1, keepdim=True)  # a constant is no sound
-    of_channels = _energies(samples - offset, rate)
-    of_mean = _energies((mean - offset.mean(dim=1))[:, None], rate)[:, 0]
+        return lambda stretch: (stretch[:, 0] - stretch[:, -1]) / 2
+    of_channels, of_mean = _energies(samples, rate)
     loud = of_channels.mean(dim=1) > LOUD * of_channels.mean(dim=(1, 2))[:, None]
+    alone = {}
     for item in (loud & (of_mean < CANCELLED * of_channels.mean(dim=1))).any(dim=-1).nonzero().flatten().tolist():
-        channel = int(of_channels[item].mean(dim=-1).argmax())
+        alone[item] = channel = int(of_channels[item].mean(dim=-1).argmax())
         logger.warning("%s: the channels of audio (item %d) cancel when mixed; channel %d is taken alone.", node, item, channel + 1)
-        mean[item] = samples[item, channel]
+
+    def mean(stretch: Tensor) -> Tensor:
+        one = stretch.mean(dim=1)
+        for item, channel in alone.items():
+            one[item] = stretch[item, channel]
+        return one
+
     return mean
 
 
-def _energies(samples: Tensor, rate: int) -> Tensor:
-    """Mean square of each second, (B, channels, seconds), of samples (B, channels, T); the last may be shorter."""
-    return torch.stack([second.square().mean(dim=-1) for second in samples.split(max(1, rate), dim=-1)], dim=-1)
+def _energies(samples: Tensor, rate: int) -> tuple[Tensor, Tensor]:
+    """Mean square of each second of samples (B, channels, T) but for a constant, which is no sound: of the channels and of their mean."""
+    offset, look = samples.mean(dim=-1, keepdim=True), interruptible()
+    seconds = samples.split(max(1, rate), dim=-1)  # the last may be shorter
+    of_channels, of_mean = [], []
+    for second in seconds:
+        heard = second - offset
+        of_channels.append(heard.square().mean(dim=-1))
+        of_mean.append(heard.mean(dim=1).square().mean(dim=-1))
+        look(len(of_mean), len(seconds))
+    return torch.stack(of_channels, dim=-1), torch.stack(of_mean, dim=-1)
 
 
 def pair(first: Tensor, second: Tensor, node: str, sockets: tuple[str, str]) -> tuple[Tensor, Tensor]:
@@ -279,5 +297,8 @@ def regions(node: str, owner: str, conditionings: Mapping[str, list], height: in
 
 
 def finite(values: Tensor) -> bool:
-    """Whether none of the values is NaN or infinite; one number is read from their device."""
-    return bool(values.isfinite().all())
+    """Whether none of the values is NaN or infinite; one number is read from their device, and no mask of them all is made."""
+    if not values.is_floating_point() or values.numel() == 0:
+        return True
+    lowest, highest = values.aminmax()
+    return bool(lowest.isfinite() & highest.isfinite())

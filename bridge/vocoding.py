@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..itsound_core.colormap import apply_colormap
+from ..itsound_core.colormap import as_gray
 from ..itsound_core.griffin_lim import griffin_lim
 from ..itsound_core.looping import close_loop, wrap
 from ..itsound_core.progress import OnStep
@@ -51,9 +51,12 @@ def spectrogram_of(waveform: Tensor, seconds: float = 0.0, normalize: bool = Tru
     """
     frames = AUFFUSION.frames(seconds) if seconds > 0 else -(-waveform.shape[1] // AUFFUSION.hop_length)
     samples = max(frames, inputs.SHORTEST_PICTURE) * AUFFUSION.hop_length
-    waveform = F.pad(waveform, (0, samples - waveform.shape[1]))
-    picture = waveform_to_picture(normalize_peak(waveform) if normalize else waveform, on_step=interruptible(on_step))
-    return apply_colormap(picture, "gray")
+    waveform = waveform[:, :samples]
+    if waveform.shape[1] < samples:
+        waveform = F.pad(waveform, (0, samples - waveform.shape[1]))
+    if normalize:
+        waveform = normalize_peak(waveform)
+    return as_gray(waveform_to_picture(waveform, on_step=interruptible(on_step)))
 
 
 def play(

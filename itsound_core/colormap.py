@@ -26,6 +26,11 @@ def renormalize(picture: Tensor) -> Tensor:
     return torch.where(span > 0, (picture - darkest) / span.clamp(min=torch.finfo(picture.dtype).tiny), picture)
 
 
+def as_gray(picture: Tensor) -> Tensor:
+    """Picture (B, H, W) as (B, H, W, 3) of three equal channels, which share its memory: like any IMAGE it is not to be written to."""
+    return picture[..., None].expand(*picture.shape, 3)
+
+
 def apply_colormap(picture: Tensor, name: str) -> Tensor:
     """Picture (B, H, W) in 0..1 to colours (B, H, W, 3) in 0..1 whose channel mean is the picture, so that both give the same sound.
 
@@ -33,7 +38,7 @@ def apply_colormap(picture: Tensor, name: str) -> Tensor:
     the colour cube ends; black and white therefore stay black and white.
     """
     if name == "gray":
-        return picture.clamp(0.0, 1.0)[..., None].expand(*picture.shape, 3)  # a third of the memory; like any IMAGE it is not written to
+        return as_gray(picture.clamp(0.0, 1.0))
     anchors = picture.new_tensor(COLORMAPS[name])
     residuals = anchors - anchors.mean(dim=-1, keepdim=True)
     position = picture * (len(anchors) - 1)

@@ -57,14 +57,18 @@ def encode_png(pixels: Tensor, texts: Mapping[str, str], xmp: str | None = None,
     file takes is not known beforehand: on_step is called with (0, 1) before each, and with (1, 1) at the end.
     """
     on_step = on_step or (lambda *_: None)
-    levels = (pixels.expand(-1, -1, max(3, pixels.shape[2])) * 255.0).round().to(torch.uint8)
+    levels = torch.empty(*pixels.shape[:2], max(3, pixels.shape[2]), dtype=torch.uint8)
+    for row, level in zip(pixels, levels, strict=True):  # of an hour, all of them in float are a gigabyte
+        level.copy_((row * 255.0).round())
     info = PngInfo()
     for name, text in texts.items():
         info.add_text(name, text)
     if xmp:
         info.add_itxt("XML:com.adobe.xmp", xmp)
+    image = Image.fromarray(levels.numpy())
+    del levels  # Pillow has its own copy
     buffer = _Watched(lambda: on_step(0, 1))
-    Image.fromarray(levels.numpy()).save(buffer, "png", pnginfo=info, compress_level=4)
+    image.save(buffer, "png", pnginfo=info, compress_level=4)
     on_step(1, 1)
     return buffer.getvalue()
 

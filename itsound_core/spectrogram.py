@@ -139,18 +139,29 @@ def stft(waveform: Tensor, fmt: SpectrogramFormat = AUFFUSION) -> Tensor:
 
     Raises ValueError when the waveform is too short to be reflected.
     """
-    return _stft(_reflected(waveform, fmt), fmt)
+    _require_reflection(waveform, fmt)
+    after = fmt.n_fft - fmt.hop_length - fmt.padding  # a sample more where the hop is odd
+    return _stft(F.pad(waveform.float()[:, None], (fmt.padding, after), mode="reflect")[:, 0], fmt)
 
 
-def _reflected(waveform: Tensor, fmt: SpectrogramFormat) -> Tensor:
+def _require_reflection(waveform: Tensor, fmt: SpectrogramFormat) -> None:
     if waveform.shape[-1] <= fmt.padding:
         shortest = (fmt.padding + 1) / fmt.sample_rate
         raise ValueError(
             f"The waveform has {waveform.shape[-1]} samples; the spectrogram needs more than {fmt.padding} "
             f"({shortest:.3f} s at {fmt.sample_rate} Hz). Use a longer recording or pad it with silence."
         )
-    after = fmt.n_fft - fmt.hop_length - fmt.padding  # a sample more where the hop is odd
-    return F.pad(waveform.float()[:, None], (fmt.padding, after), mode="reflect")[:, 0]
+
+
+def _reflected(waveform: Tensor, begin: int, end: int) -> Tensor:
+    """Samples `begin` to `end` of a waveform (B, T) that goes on beyond both ends in its mirror image."""
+    length = waveform.shape[-1]
+    parts = [waveform[:, max(begin, 0) : end]]
+    if begin < 0:
+        parts.insert(0, waveform[:, 1 : 1 - begin].flip(-1))
+    if end > length:
+        parts.append(waveform[:, 2 * length - 1 - end : length - 1].flip(-1))
+    return torch.cat(parts, dim=-1).float()
 
 
 def _stft(padded: Tensor, fmt: SpectrogramFormat) -> Tensor:
@@ -202,11 +213,12 @@ def waveform_to_mel(waveform: Tensor, fmt: SpectrogramFormat = AUFFUSION, on_ste
 
 
 def _mel_pieces(waveform: Tensor, fmt: SpectrogramFormat) -> Iterator[Tensor]:
+    _require_reflection(waveform, fmt)
     filters = mel_filters(fmt, waveform.device)
-    padded = _reflected(waveform, fmt)
     step, beyond = FRAMES_AT_A_TIME * fmt.hop_length, fmt.n_fft - fmt.hop_length
-    for start in range(0, padded.shape[-1] - fmt.n_fft + 1, step):
-        yield filters @ magnitude(_stft(padded[:, start : start + step + beyond], fmt), fmt)
+    last = waveform.shape[-1] + beyond - fmt.padding
+    for begin in range(-fmt.padding, last - fmt.n_fft + 1, step):
+        yield filters @ magnitude(_stft(_reflected(waveform, begin, min(begin + step + beyond, last)), fmt), fmt)
 
 
 def mel_to_log_mel(mel: Tensor, fmt: SpectrogramFormat = AUFFUSION) -> Tensor:
@@ -249,8 +261,8 @@ def normalize_peak(waveform: Tensor, fmt: SpectrogramFormat = AUFFUSION) -> Tens
 
     Silence stays silence: what no 16-bit file could hold (SILENCE) is rounding, and lifted it would be a picture of noise.
     """
-    peak = waveform.abs().amax(dim=-1, keepdim=True)
-    return torch.where(peak > SILENCE, waveform * (fmt.peak / peak.clamp(min=SILENCE)), waveform)
+    peak = torch.linalg.vector_norm(waveform, math.inf, dim=-1, keepdim=True)
+    return waveform * torch.where(peak > SILENCE, fmt.peak / peak.clamp(min=SILENCE), 1.0)
 
 
 def limit_peak(waveform: Tensor, fmt: SpectrogramFormat = AUFFUSION) -> Tensor:

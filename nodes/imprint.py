@@ -186,15 +186,14 @@ class ImprintRecording(io.ComfyNode):
             comfy.model_management.throw_exception_if_processing_interrupted()
             progress.update_absolute(item * pieces + done, len(samples) * pieces)
 
-        imprinted = torch.stack(
-            [
-                imprint_recording(picture.movedim(-1, 0), recording, rate, rho, fit, area, invert, partial(after_piece, item))
-                for item, (picture, recording) in enumerate(zip(images, samples, strict=True))
-            ]
-        )
+        imprinted = [
+            imprint_recording(picture.movedim(-1, 0), recording, rate, rho, fit, area, invert, partial(after_piece, item))
+            for item, (picture, recording) in enumerate(zip(images, samples, strict=True))
+        ]
+        imprinted = torch.stack(imprinted) if len(imprinted) > 1 else imprinted[0][None]  # of an hour, a copy is a gigabyte
         first, last = area.span(samples.shape[-1], rate)
-        seen = inputs.mono({"waveform": imprinted[..., first:last], "sample_rate": rate}, node)
-        return io.NodeOutput({"waveform": imprinted, "sample_rate": rate}, spectrogram_of(seen))
+        result = {"waveform": imprinted, "sample_rate": rate}
+        return io.NodeOutput(result, spectrogram_of(inputs.mono({**result, "waveform": imprinted[..., first:last]}, node)))
 
 
 def check_rho(rho: float, node: str) -> None:

@@ -1,4 +1,4 @@
-"""What a joint sample holds in memory: two UNets and the activations of one, accounted by the tensors alive on a CPU."""
+"""What a joint sample and an hour of sound hold in memory, accounted by the tensors alive on a CPU."""
 
 from __future__ import annotations
 
@@ -48,3 +48,44 @@ def test_a_joint_sample_holds_the_activations_of_one_unet(peak, models, record_p
     assert joint < 1.05 * single
     weights = sum(weight.nbytes for weight in models[0].model.diffusion_model.parameters())
     assert weights > 0.05 * single, "a copy of a model's weights would go unnoticed"
+
+
+# An hour of sound
+
+
+def recording(seconds):
+    """IMAGE and AUDIO, gray and in stereo at 44.1 kHz."""
+    generator = torch.Generator().manual_seed(0)
+    gray = torch.rand(1, 256, 100 * seconds, 1, generator=generator).expand(-1, -1, -1, 3)
+    return gray, {"waveform": 0.2 * torch.randn(1, 2, 44100 * seconds, generator=generator), "sample_rate": 44100}
+
+
+@pytest.mark.parametrize(
+    ("name", "module", "most"), [("AudioToSpectrogram", "audio", 1.0), ("ImprintRecording", "imprint", 2.2), ("PlayImage", "player", 0.5)]
+)
+def test_an_hour_in_stereo_needs_little_beyond_itself(pack, tmp_path, monkeypatch, name, module, most):
+    import folder_paths
+
+    monkeypatch.setattr(folder_paths, "temp_directory", str(tmp_path))
+    node = getattr(importlib.import_module(f"{pack.__name__}.nodes.{module}"), name)
+    photo = torch.rand(1, 32, 64, 3, generator=torch.Generator().manual_seed(0))
+
+    def peak(seconds):
+        picture, sound = recording(seconds)
+        given = {
+            "AudioToSpectrogram": (sound, 0.0),
+            "ImprintRecording": (photo, sound, 0.5, 0.0, 0.0, 0.0, 8000.0, "tile", False),
+            "PlayImage": (picture, sound),
+        }[name]
+        with torch.inference_mode(), Accounting() as accounting:
+            outputs = node.execute(*given).args or ()
+        return accounting.peak, sum(_bytes(output) for output in outputs)
+
+    (short, _), (long, _) = peak(45), peak(90)
+    (hour, outputs) = ((long - short) * 80 / 2**30, peak(45)[1] * 80 / 2**30)
+    print(f"{name}: {hour:.2f} GiB for an hour, of which {outputs:.2f} are what it gives")
+    assert hour < most
+
+
+def _bytes(output):
+    return (output["waveform"] if isinstance(output, dict) else output).untyped_storage().nbytes()
