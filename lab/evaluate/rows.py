@@ -127,7 +127,7 @@ def rows(image: Row, audio: Row, joint: Row, sds: Row) -> dict[str, Row]:
         "warm-start-0.8": replace(joint, t_image=0.8),
         "cosine": replace(joint, warm_start="cosine"),
         **{f"weight-{weight:g}": replace(joint, audio_weight=weight) for weight in (0.3, 0.4, 0.6, 0.7)},
-        **{f"ddim-{steps}": replace(joint, steps=steps) for steps in (15, 20, 30, 50)},
+        **{f"ddim-{steps}": replace(joint, steps=steps) for steps in (15, 20, 25, 30, 40, 50)},
         **{f"multistep-{steps}": replace(joint, steps=steps, solver="dpm-solver-2m") for steps in (15, 20, 30)},
         **{f"draft-{steps}": replace(joint, steps=steps, solver="dpm-solver-2m", draft_of=joint.steps) for steps in (12, 20, 30)},
         "hifi-gan": replace(joint, method="replay", sources=("joint",), vocoder="hifi-gan"),
@@ -149,7 +149,7 @@ TABLES = {
     "warm-start": ("no-warm-start", "image-first", "joint", "warm-start-0.8", "cosine"),
     "vocoders": ("joint", "hifi-gan-phase", "hifi-gan"),
     "audio-weight": ("weight-0.3", "weight-0.4", "joint", "weight-0.6", "weight-0.7"),
-    "ddim": ("ddim-15", "ddim-20", "ddim-30", "ddim-50", "joint"),
+    "ddim": ("ddim-15", "ddim-20", "ddim-25", "ddim-30", "ddim-40", "ddim-50", "joint"),
     "multistep": ("multistep-15", "multistep-20", "multistep-30", "joint"),
     "search": ("joint", "draft-12", "draft-20", "draft-30"),
 }
