@@ -193,6 +193,29 @@ def test_what_is_muted_is_left_out_with_its_links() -> None:
     assert [(node_id, node["inputs"]) for node_id, node in prompt.items()] == [("2", {})]
 
 
+def test_what_is_inside_a_box_is_run_with_the_values_on_the_box_and_what_is_linked_to_it() -> None:
+    info = {name: {"input": {}, "input_order": {}, "display_name": name} for name in ("LoadImage", "Blur", "SaveImage")}
+    inside = {
+        "id": 7,
+        "type": "Blur",
+        "inputs": [{"name": "image", "link": 1}, {"name": "radius", "link": 2, "widget": {"name": "radius"}}],
+    }
+    ends = [(1, -10, 0), (2, -10, 1), (3, 7, 0)]
+    links = [{"id": link, "origin_id": origin, "origin_slot": slot} for link, origin, slot in ends]
+    subgraph = {"id": "box", "nodes": [inside], "links": links, "outputs": [{"name": "image", "linkIds": [3]}]}
+    slots = [{"name": "image", "link": 1}, {"name": "radius", "link": None, "widget": {"name": "radius"}}]
+    nodes = [
+        {"id": 1, "type": "LoadImage"},
+        {"id": 2, "type": "box", "inputs": slots, "widgets_values": [5]},
+        {"id": 3, "type": "SaveImage", "inputs": [{"name": "images", "link": 2}]},
+    ]
+    graph = {"nodes": nodes, "links": [[1, 1, 0, 2, 0, "IMAGE"], [2, 2, 0, 3, 0, "IMAGE"]], "definitions": {"subgraphs": [subgraph]}}
+    prompt = workflow.to_prompt(graph, info)
+    assert prompt.keys() == {"1", "2:7", "3"}
+    assert prompt["2:7"]["inputs"] == {"image": ["1", 0], "radius": 5}
+    assert prompt["3"]["inputs"] == {"images": ["2:7", 0]}
+
+
 @pytest.mark.parametrize(
     ("node", "complaint"), [({"type": "NoSuchNode"}, "no node 'NoSuchNode'"), ({"type": "SaveImage", "mode": 4}, "is bypassed")]
 )
