@@ -44,7 +44,7 @@ from launch.environment import (
 from launch.server import Server, free_port
 from published.models import known, listing
 
-TEMPLATE = REPO / "workflows" / "01 Picture that sounds.json"
+TEMPLATE = REPO / "workflows" / "10 Inside one sample.json"
 OUTPUT = REPO / "output"
 DEFAULT_PORT = 8188
 KINDS = {".png": "picture", ".flac": "sound", ".mp4": "video"}

@@ -3,9 +3,10 @@
     COMFYUI_PATH=... python tools/gallery.py    # samples into output/gallery, then draws
     python tools/gallery.py --draw              # draws from there again
 
-The gallery is the first template as it ships, on the embedded models, with the first eight pairs of the presets' fixed lists of prompts and
-the seeds 1, 2, ... in turn: none is picked. first.mp4 is the first pair's video as the template saves it; first.webp is the same, to watch
-where a page plays no video. Banner and icon are made of the first two. Some five minutes on two CPU cores.
+The gallery is what the first template makes as it ships, by the template that shows it inside, on the embedded models, with the first eight
+pairs of the presets' fixed lists of prompts and the seeds 1, 2, ... in turn: none is picked. first.mp4 is the first pair's video as that
+template saves it; first.webp is the same, to watch where a page plays no video. Banner and icon are made of the first two. Some five
+minutes on two CPU cores.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from launch.server import Server  # noqa: E402
 from tools.comfyui import temporary_server  # noqa: E402
 
 DOCS = REPO / "docs"
-TEMPLATE = REPO / "workflows" / "01 Picture that sounds.json"
+TEMPLATE = REPO / "workflows" / "10 Inside one sample.json"
 PAIRS = [PromptPair(*prompts) for prompts in zip(EMBEDDED_IMAGE_PROMPTS, EMBEDDED_AUDIO_PROMPTS, strict=True)][:8]
 COLUMNS, CELL_WIDTH = 2, 512
 BANNER = (1260, 540)

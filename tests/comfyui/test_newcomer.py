@@ -1,4 +1,7 @@
-"""A newcomer's walk through the README: a clean clone, `--serve`, the templates, two prompts of one's own, Run, play, and the files."""
+"""A newcomer's walk through the README: a clean clone, `--serve`, the templates, two prompts of one's own, Run, play, and the files.
+
+All of it on a laptop's screen, without scrolling or zooming in the graph.
+"""
 
 from __future__ import annotations
 
@@ -19,13 +22,12 @@ from launch import environment
 from launch.server import free_port
 
 TEMPLATES = sorted(path.stem for path in (environment.REPO / "workflows").glob("*.json"))
+LAPTOP = {"width": 1440, "height": 900}
 PROMPTS = {"a drawing of castles": "a drawing of trees", "church bell ringing": "violin playing"}
 STARTED = re.compile(r"ComfyUI is open at (\S+)")
 
 CARDS = "[data-testid^='template-workflow-']"
 TEXT_BOX = "written => [...document.querySelectorAll('textarea')].find(box => box.value === written)"
-SCROLL = "offset => { Object.assign(window.app.canvas.ds, {scale: 1, offset}); window.app.canvas.setDirty(true, true); }"
-PROMPTS_IN_VIEW, PLAYER_IN_VIEW = [0, -300], [-1500, 150]
 LINE = "() => { const line = document.querySelector('.its-player-line'); return line.getBoundingClientRect().left; }"
 
 pytestmark = pytest.mark.browser
@@ -61,9 +63,9 @@ def address(clone: Path, tmp_path: Path) -> Iterator[str]:
             process.communicate(timeout=60)
 
 
-def test_a_newcomer_sees_hears_and_saves_an_image_that_sounds(address: str, clone: Path, open_at: Callable[[str], Any]) -> None:
+def test_a_newcomer_sees_hears_and_saves_an_image_that_sounds(address: str, clone: Path, open_at: Callable[..., Any]) -> None:
     began = time.monotonic()
-    page = open_at(address)  # where nobody has been yet, it opens with the list of templates
+    page = open_at(address, viewport=LAPTOP)  # where nobody has been yet, it opens with the list of templates
     errors: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))
 
@@ -78,18 +80,16 @@ def test_a_newcomer_sees_hears_and_saves_an_image_that_sounds(address: str, clon
     first.click()
 
     boxes = {wished: page.wait_for_function(TEXT_BOX, arg=shipped).as_element() for shipped, wished in PROMPTS.items()}
-    page.evaluate(SCROLL, PROMPTS_IN_VIEW)
     for wished, box in boxes.items():
         box.fill(wished)
     page.get_by_test_id("queue-button").click()
-    page.evaluate(SCROLL, PLAYER_IN_VIEW)
     page.locator(".its-player-play:not([disabled])").click()
     page.wait_for_function(f"start => ({LINE})() > start", arg=page.evaluate(LINE))
     files: dict[str, Path] = {}
-    while set(files) != {".png", ".flac", ".mp4"} and time.monotonic() - began < 300:
+    while set(files) != {".png", ".flac"} and time.monotonic() - began < 300:
         files = {path.suffix: path for path in (clone / "output").rglob("*") if path.is_file()}
         time.sleep(0.5)
     told = Image.open(files[".png"]).info
     assert "AI-generated" in str(told) and all(wished in str(told) for wished in PROMPTS.values())
-    assert files[".mp4"].stat().st_size > 10_000
+    assert files[".flac"].stat().st_size > 10_000
     assert errors == []

@@ -15,12 +15,12 @@ from launch.server import Server
 pytestmark = [pytest.mark.full, pytest.mark.timeout(3600)]
 
 
-def test_picture_and_sound_come_out_of_the_first_template(models, tmp_path):
+def test_picture_and_sound_come_out_of_the_whole_graph(models, tmp_path):
     full_size = pytest.importorskip("full_size")
     full_size.write_vocoder(models / "diffusers" / "auffusion" / "vocoder")
     shutil.copytree(models, tmp_path / "models", copy_function=os.link)
     server = Server(Path(sys.executable), Path(os.environ["COMFYUI_PATH"]), tmp_path, tmp_path / "output", options=("--cpu",))
-    template = workflow.load(environment.REPO / "workflows" / "01 Picture that sounds.json")
+    template = workflow.load(environment.REPO / "workflows" / "10 Inside one sample.json")
     with server:
         prompt = workflow.to_prompt(template, server.get("/object_info"))
         names = {"image_model_name": "checkpoints/sd15.safetensors", "audio_model_name": "diffusers/auffusion", "weight_dtype": "fp16"}

@@ -28,6 +28,17 @@ def test_names_are_numbered_short_and_of_characters_that_every_system_and_the_fr
     assert len({path.stem[:2] for path in TEMPLATES}) == len(TEMPLATES)
 
 
+def test_a_template_ends_in_a_player_and_a_pair_saved_together(template: dict[str, Any]) -> None:
+    """For each picture that it makes; core's SaveAudio is deprecated and says so on the node."""
+    kinds = [node["type"] for node in workflow.all_nodes(template)]
+    assert kinds.count("PlayImage") == kinds.count("SaveImageThatSounds") >= 1
+    assert "SaveAudio" not in kinds
+
+
+def test_the_first_template_has_eight_nodes_at_most() -> None:
+    assert len(workflow.load(TEMPLATES[0])["nodes"]) <= 8
+
+
 def test_a_template_has_a_note_to_start_from(template: dict[str, Any]) -> None:
     (note,) = [node for node in template["nodes"] if node.get("title") == "Start here"]
     assert note["type"] == "MarkdownNote" and note["widgets_values"][0].startswith("## ")
@@ -40,7 +51,7 @@ def test_the_numbered_groups_of_a_template_go_from_left_to_right(template: dict[
 
 
 def test_prompts_are_coloured_and_those_of_the_sound_alike(template: dict[str, Any]) -> None:
-    for node in template["nodes"]:
+    for node in workflow.all_nodes(template):
         if node["type"] in ("CLIPTextEncode", "PrimitiveStringMultiline"):
             sound = re.search(r"\b(sounds?|heard)\b", node["title"], re.IGNORECASE)
             assert ((node["color"], node["bgcolor"]) == SOUND) == bool(sound), node["title"]
