@@ -9,8 +9,10 @@ from comfy_api.latest import io
 
 from ..bridge import inputs
 from ..bridge.examples import NODE, SHIFTS, SPACES, Arrangement, examples_model, no_text, parse_sizes
+from ..bridge.vocoding import LOOP_COLUMNS
+from ..itsound_core.looping import close_loop, wrap
 from ..itsound_core.mosaicing import mosaic
-from ..itsound_core.spectrogram import AUFFUSION, SILENCE
+from ..itsound_core.spectrogram import AUFFUSION, SILENCE, limit_peak
 from ..itsound_core.views import VIEWS, canvas_rows
 
 SHORTEST_SECONDS = 0.1
@@ -189,6 +191,12 @@ class ExamplesToAudio(io.ComfyNode):
                     tooltip="How far the loudness at each moment and frequency is the picture's. 1: the picture is in the sound. 0: the "
                     "recording is only put in another order.",
                 ),
+                io.Boolean.Input(
+                    "loop",
+                    default=False,
+                    optional=True,
+                    tooltip="The picture is one turn of a loop: the sound's end goes on into its beginning without a click.",
+                ),
             ],
             outputs=[
                 io.Audio.Output(
@@ -199,7 +207,7 @@ class ExamplesToAudio(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, spectrogram, recording, coherence, likeness=1.0) -> io.NodeOutput:
+    def execute(cls, spectrogram, recording, coherence, likeness=1.0, loop=False) -> io.NodeOutput:
         node = "ExamplesToAudio"
         inputs.in_range(cls, {"coherence": coherence, "likeness": likeness})
         pictures = inputs.picture(spectrogram, node).cpu()
@@ -214,6 +222,8 @@ class ExamplesToAudio(io.ComfyNode):
         if float(mixes.abs().amax(-1).min()) <= SILENCE:
             raise ValueError(f"{node}: recording is silent, so that nothing can be played by it. Use another recording or another part.")
         columns = max(1, AUFFUSION.frames(coherence)) if coherence else 0
+        lead = min(LOOP_COLUMNS, pictures.shape[-1]) if loop else 0
+        samples_of_lead = round(lead * AUFFUSION.seconds(1) * rate)
         progress = comfy.utils.ProgressBar(1)
         sounds = []
 
@@ -221,8 +231,12 @@ class ExamplesToAudio(io.ComfyNode):
             comfy.model_management.throw_exception_if_processing_interrupted()
             progress.update_absolute(len(sounds) * steps + done, len(pictures) * steps)
 
-        for picture, sound, mix in zip(pictures, samples, mixes, strict=True):
-            sounds.append(mosaic(picture, sound, mix, rate, columns, likeness, after_step))
+        for picture, sound, mix in zip(wrap(pictures, lead) if loop else pictures, samples, mixes, strict=True):
+            played = mosaic(picture, sound, mix, rate, columns, likeness, after_step)
+            if loop:
+                turn = close_loop(played, samples_of_lead)
+                played = limit_peak(turn.flatten()[None])[0].view_as(turn)
+            sounds.append(played)
         return io.NodeOutput({"waveform": torch.stack(sounds), "sample_rate": rate})
 
 

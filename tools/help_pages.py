@@ -1,8 +1,10 @@
-"""Write into each page of web/docs what the schemas and templates know: kinds and ranges of inputs, the picture, templates to try.
+"""Write into the help pages, web/docs/<NodeId>/en.md and zh.md, what schemas, translations and templates know.
 
     COMFYUI_PATH=... python tools/help_pages.py
 
-A page needs a title, `## Inputs` with a table of two or three columns, and whatever its author has to say; the rest of it is left alone.
+The English page needs a title, `## Inputs` with a table of two or three columns, and whatever its author has to say; the rest of it is
+left alone. The Chinese page has the translated tooltips as its tables. ComfyUI's front end asks for the page in its own language first,
+then for web/docs/<NodeId>.md, whatever that language is: those are copies of the English ones.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ sys.path.append(str(Path(__file__).resolve().parent.parent))
 from launch import workflow  # noqa: E402
 from launch.environment import REPO  # noqa: E402
 from tools.comfyui import temporary_server  # noqa: E402
-from tools.locales import of_pack  # noqa: E402
+from tools.locales import load, of_pack  # noqa: E402
 
 PAGES = REPO / "web" / "docs"
 TEMPLATES = REPO / "workflows"
@@ -29,6 +31,8 @@ PICTURE = re.compile(r"!\[.*\]\(img/.*\)\n\n")
 ROW = re.compile(r"^\| (?P<name>\w+) \|(?:[^|\n]*\|)? (?P<text>[^|\n]*) \|$", re.MULTILINE)
 RULE = re.compile(r"^\|[-|]+$", re.MULTILINE)
 TRIED = re.compile(r"\nTo try: .*\n")
+TRIED_CHINESE = re.compile(r"\n试一试：.*\n")
+WORDS = {"on": "开", "off": "关", "text": "文本", "choice": "选择"}
 
 
 def kind(spec: list[Any], optional: bool) -> str:
@@ -65,23 +69,62 @@ def templates_with(node_id: str) -> list[str]:
 
 
 def filled(page: str, node_id: str, info: dict[str, Any]) -> str:
-    """The page with what the schema and the templates know; KeyError for a row of the table that is no input."""
+    """The English page with what the schema and the templates know; KeyError for a row of the table that is no input."""
     known = {"input": "value", **kinds(info)}
     intro, rest = page.split("## Inputs\n", 1)
     table, rest = rest.split("\n## ", 1)
     intro = PICTURE.sub("", intro) + f"![{info['display_name']}](img/{node_id}.jpg)\n\n"
     table = ROW.sub(lambda row: f"| {row['name']} | {known[row['name']]} | {row['text']} |", table)
     table = RULE.sub("|---|---|---|", table, count=1)
-    using = ", ".join(f"`{name}`" for name in templates_with(node_id)[:SHOWN])
-    return f"{intro}## Inputs\n{table}\n## {TRIED.sub('', rest)}" + (f"\nTo try: {using}.\n" if using else "")
+    return f"{intro}## Inputs\n{table}\n## {TRIED.sub('', rest)}" + tried(node_id, "\nTo try: {}.\n", ", ")
+
+
+def tried(node_id: str, line: str, between: str) -> str:
+    using = between.join(f"`{name}`" for name in templates_with(node_id)[:SHOWN])
+    return line.format(using) if using else ""
+
+
+def filled_chinese(page: str, node_id: str, info: dict[str, Any], told: dict[str, Any]) -> str:
+    """The Chinese page with its tables, of which `told` has names and tooltips (the node's part of nodeDefs.json)."""
+    intro, rest = page.split("## 输入\n", 1)
+    own = rest.split("## 输出\n", 1)[1].split("\n## ", 1)[1]
+    intro = PICTURE.sub("", intro) + f"![{told['display_name']}](img/{node_id}.jpg)\n\n"
+    inputs = [
+        f"| {told['inputs'][name]['name']} | {in_chinese(what)} | {told['inputs'][name]['tooltip']} |" for name, what in kinds(info).items()
+    ]
+    outputs = [f"| {output['name']} | {output['tooltip']} |" for output in told.get("outputs", {}).values()]
+    tables = ["## 输入", "", "| 输入 | 值 | 说明 |", "|---|---|---|", *inputs, "", "## 输出", ""]
+    tables += ["| 输出 | 说明 |", "|---|---|", *outputs] if outputs else ["无。"]
+    return intro + "\n".join(tables) + f"\n\n## {TRIED_CHINESE.sub('', own)}" + tried(node_id, "\n试一试：{}。\n", "、")
+
+
+def in_chinese(what: str) -> str:
+    """What `kind` says of an input."""
+    what = re.sub(r" \((\S+) to (\S+)\)$", r"（\1 到 \2）", what)
+    what = re.sub(r" \((\S+) or more\)$", r"（\1 或更大）", what)
+    return WORDS.get(what, what.replace(", optional", "，可选").replace(" or ", " 或 "))
+
+
+def pages(node_id: str, info: dict[str, Any]) -> dict[Path, str]:
+    """What each file of a node's help has to be."""
+    english, chinese = (PAGES / node_id / f"{language}.md" for language in ("en", "zh"))
+    text = filled(english.read_text(encoding="utf-8"), node_id, info)
+    told = load("zh")["nodeDefs"][node_id]
+    translated = filled_chinese(chinese.read_text(encoding="utf-8"), node_id, info, told)
+    return {english: text, chinese: translated, PAGES / f"{node_id}.md": text}
+
+
+def prose(page: str) -> str:
+    """A page without headings, tables, picture and what this tool has written."""
+    return "\n".join(line for line in page.splitlines() if not line.startswith(("#", "|", "!", "To try", "试一试")))
 
 
 def main() -> None:
     with temporary_server() as server:
         ours = of_pack(server.get("/object_info"))
     for node_id, info in ours.items():
-        path = PAGES / f"{node_id}.md"
-        path.write_text(filled(path.read_text(encoding="utf-8"), node_id, info), encoding="utf-8")
+        for path, text in pages(node_id, info).items():
+            path.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -96,11 +96,21 @@ def complaints(source: dict[str, dict], translation: dict[str, dict], terms: dic
         if not key.endswith(("description", "tooltip")):
             continue  # a name need not repeat what a sentence must
         known = terms | node_terms | _input_names(translation["nodeDefs"][key.split(".")[1]])
-        found = [term for term in known if re.search(rf"(?<![\w/]){re.escape(term)}s?(?!\.?\w)", text, re.IGNORECASE)]
-        longest = [term for term in found if not any(term != other and term.lower() in other.lower() for other in found)]
-        faults += [f"{key} does not call {term!r} {known[term]!r}: {told!r}" for term in longest if known[term] not in told]
-        faults += [f"{key} lacks {fact!r} of {text!r}" for fact in FACT.findall(text) if fact not in known and fact not in told]
+        faults += [f"{key} {fault}" for fault in unkept(text, told, known)]
     return sorted(faults)
+
+
+def unkept(text: str, told: str, known: dict[str, str]) -> list[str]:
+    """What of an English text is not in its translation: the terms in `known`, as that translates them, and facts."""
+    found = [term for term in known if re.search(rf"(?<![\w/]){re.escape(term)}s?(?!\.?\w)", text, re.IGNORECASE)]
+    longest = [term for term in found if not any(term != other and term.lower() in other.lower() for other in found)]
+    faults = [f"does not call {term!r} {known[term]!r}: {told!r}" for term in longest if known[term] not in told]
+    return faults + [f"lacks {fact!r} of {text!r}" for fact in FACT.findall(text) if fact not in known and fact not in told]
+
+
+def page_terms(node_id: str, source: dict[str, dict], translation: dict[str, dict], terms: dict[str, str]) -> dict[str, str]:
+    """The terms of a node's help page and their translations: those of all texts, names of nodes, and of the node's own inputs."""
+    return terms | _node_names(source, translation) | _input_names(translation[node_id])
 
 
 def _node_names(source: dict[str, dict], translation: dict[str, dict]) -> dict[str, str]:

@@ -40,8 +40,8 @@ def test_templates_and_help_pages_are_served(server: Server, object_info: dict[s
     for name in templates:
         assert server.get_bytes(f"/api/workflow_templates/{PACK_NAME}/{urllib.parse.quote(name)}.jpg").startswith(b"\xff\xd8")
     for name in locales.of_pack(object_info):
-        page = server.get_bytes(f"/extensions/{PACK_NAME}/docs/{name}.md").decode()
-        (picture,) = re.findall(r"!\[.*\]\((.+)\)", page)  # the front end takes it from beside the page
+        served = [server.get_bytes(f"/extensions/{PACK_NAME}/docs/{name}{rest}.md").decode() for rest in ("/en", "/zh", "")]
+        (picture,) = {re.findall(r"!\[.*\]\((.+)\)", page)[0] for page in served}  # the front end takes it from beside the last one
         assert server.get_bytes(f"/extensions/{PACK_NAME}/docs/{picture}").startswith(b"\xff\xd8")
 
 

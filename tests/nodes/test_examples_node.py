@@ -399,6 +399,20 @@ def test_a_batch_of_pictures_is_played_by_one_recording_and_a_picture_by_several
     assert torch.equal(play(pictures, batch[:1])[0][1:], play(pictures[1:], batch[:1])[0])
 
 
+def test_the_end_of_a_loop_goes_on_into_its_beginning(play, spectrogram_of):
+    t = torch.arange(RATE) / RATE
+    loop = 0.3 * (2 * math.pi * torch.tensor([[[220.0], [330.0]]]) * t).sin()  # whole waves in a second
+    shown = spectrogram_of(loop).roll(37, 2)
+    turn, _ = play(shown, loop, loop=True)
+    assert turn.shape == loop.shape
+    joined = turn.roll(RATE // 2, -1)
+    assert (
+        joined[..., RATE // 2 - 100 : RATE // 2 + 100].diff().abs().max() < 1.2 * joined.diff().abs().median(-1).values.max() * math.pi / 2
+    )
+    without = play(shown, loop)[0].roll(RATE // 2, -1)
+    assert not torch.equal(joined, without)
+
+
 def test_playing_can_be_cancelled(play):
     comfy.model_management.interrupt_current_processing()
     with pytest.raises(comfy.model_management.InterruptProcessingException):
