@@ -4,6 +4,7 @@
     COMFYUI_PATH=... python -m lab.benchmarks.joint_sampling --size small --batch 1 4 16            # random UNets, a quarter of full width
     COMFYUI_PATH=... python -m lab.benchmarks.joint_sampling --size full --steps 2 --repeats 2      # random UNets of SD 1.5's size
     COMFYUI_PATH=... python -m lab.benchmarks.joint_sampling --size full --dtype float16 --steps 100 --batch 1 4 16 --compile    # on a GPU
+    python -m lab.benchmarks.joint_sampling --size full --count    # what a pass takes, counted without running it
 
 Without COMFYUI_PATH the guider is left out. With --compile, core and guider run a second time through torch.compile (as ComfyUI's
 TorchCompileModel does it), with --channels-last in that memory format, weights brought into it and back within its time; the plain loop
@@ -30,12 +31,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import torch
+import torch.nn.functional as F
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 REPO = Path(__file__).resolve().parents[2]
@@ -66,18 +72,22 @@ def folders(size: str, scratch: Path, dtype: torch.dtype) -> list[Path]:
         return [REPO / "models" / f"embedded-{side}" for side in SIDES]
     for seed, side in enumerate(SIDES):
         torch.manual_seed(seed)
-        attention = ("CrossAttnDownBlock2D",) * 3, ("CrossAttnUpBlock2D",) * 3
         with DEVICE:  # a graphics card draws a billion numbers in no time
-            unet = UNet2DConditionModel(
-                block_out_channels=WIDTHS[size],
-                down_block_types=(*attention[0], "DownBlock2D"),
-                up_block_types=("UpBlock2D", *attention[1]),
-                cross_attention_dim=CONTEXT[size],
-                attention_head_dim=8,
-            )
+            unet = random_unet(size)
         unet.to(dtype).save_pretrained(scratch / side / "unet")
         schedule().save_pretrained(scratch / side / "scheduler")
     return [scratch / side for side in SIDES]
+
+
+def random_unet(size: str) -> UNet2DConditionModel:
+    attention = ("CrossAttnDownBlock2D",) * 3, ("CrossAttnUpBlock2D",) * 3
+    return UNet2DConditionModel(
+        block_out_channels=WIDTHS[size],
+        down_block_types=(*attention[0], "DownBlock2D"),
+        up_block_types=("UpBlock2D", *attention[1]),
+        cross_attention_dim=CONTEXT[size],
+        attention_head_dim=8,
+    )
 
 
 def schedule() -> DDIMScheduler:
@@ -265,6 +275,57 @@ def forward_flops(unet: nn.Module, width: int, dtype: torch.dtype, columns: int 
     return counter.get_total_flops()
 
 
+class Traffic(TorchDispatchMode):
+    """Bytes that operations read and write, each from memory to memory; views touch none, and products are left out."""
+
+    PRODUCTS = frozenset({"mm", "addmm", "bmm", "baddbmm", "convolution"})
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bytes = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        name = func.overloadpacket.__name__
+        if not (func.is_view or name in self.PRODUCTS or name.startswith(("empty", "new_empty", "detach", "_unsafe_view"))):
+            tensors = [leaf for leaf in tree_leaves((args, kwargs, result)) if isinstance(leaf, Tensor)]
+            self.bytes += sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+        return result
+
+
+@torch.no_grad()
+def forward_traffic(unet: nn.Module, width: int, dtype: torch.dtype, device: torch.device = DEVICE, columns: int = LATENT[-1]) -> int:
+    """Bytes that norms, activations, sums and copies of one forward pass of one canvas move, unfused; products and attention left out."""
+    latents, text = torch.zeros(1, *LATENT[:-1], columns), torch.zeros(1, TOKENS, width)
+    attention = mock.patch.object(F, "scaled_dot_product_attention", lambda query, *_, **__: torch.empty_like(query))
+    with attention, Traffic() as traffic:
+        unet(latents.to(device, dtype), 1, text.to(device, dtype))
+    return traffic.bytes
+
+
+def memory_rate() -> float:
+    """Bytes a second, read and written, of one large copy, the best of six."""
+    source = torch.zeros(2**30 if DEVICE.type == "cuda" else 2**26, dtype=torch.uint8, device=DEVICE)
+    target = torch.empty_like(source)
+    taken = []
+    for _ in range(6):
+        began = now()
+        target.copy_(source)
+        taken.append(now() - began)
+    return 2 * source.numel() / min(taken)
+
+
+def count(size: str) -> None:
+    """Print what a pass of a random UNet takes in half precision, without running it."""
+    meta = torch.device("meta")
+    with meta:
+        unet = random_unet(size).half().eval()
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            unet(torch.zeros(1, *LATENT).half(), 1, torch.zeros(1, TOKENS, CONTEXT[size]).half())
+    moved = forward_traffic(unet, CONTEXT[size], torch.half, meta)
+    print(f"one forward pass of one canvas: {counter.get_total_flops() / 1e12:.3f} TFLOP; beside products {moved / 1e9:.2f} GB of memory")
+
+
 def spread(values: list[float], digits: int = 2) -> str:
     return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
 
@@ -329,7 +390,10 @@ def main() -> None:
     parser.add_argument("--dtype", choices=("float32", "float16", "bfloat16"), default="float32")
     parser.add_argument("--compile", action="store_true", help="also core and guider with compiled UNets")
     parser.add_argument("--channels-last", action="store_true", help="also core and guider with the UNets in that memory format")
+    parser.add_argument("--count", action="store_true", help="only count what a pass takes; not of the embedded models")
     args = parser.parse_args()
+    if args.count:
+        return count(args.size)
     dtype = getattr(torch, args.dtype)
 
     comfyui = os.environ.get("COMFYUI_PATH")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
+import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from itertools import pairwise
@@ -30,6 +31,7 @@ from .scale import Scale
 
 JOINT = "joint sampling, random UNets"
 AIM_OVER_FLOOR, AIM_OVER_PLAIN, AIM_READS = 1.5, 1.3, 1
+MOST_ROUNDS = 9
 Left = Callable[[], float]
 """Seconds until the run should end."""
 
@@ -63,6 +65,8 @@ class Bench:
         """What kept it from compiling, or nothing; what compiling took."""
         self.floor = float("nan")
         """Seconds of a run's arithmetic for one canvas at the card's measured rate."""
+        self.unfused = float("nan")
+        """The same with what moves through memory beside products, at the measured rate: the floor of what fuses nothing."""
 
     def noise(self, batch: int) -> Tensor:
         shape = (batch, 4, 32, self.scale.columns)
@@ -112,8 +116,13 @@ def joint_sampling(bench: Bench, left: Left) -> Iterator[Record]:
     flops = benchmark.forward_flops(bench.unet, bench.width, bench.dtype, bench.scale.columns)
     steps = bench.scale.timed_steps
     joint_steps = sum(timestep <= START for timestep in STABLE_DIFFUSION.timesteps(steps))
-    bench.floor = 2 * (steps + joint_steps) * flops / rate
-    values = {"matrices, TFLOP/s": rate / 1e12, "forward pass, TFLOP": flops / 1e12, "passes in a step": 2 * (steps + joint_steps) / steps}
+    memory = benchmark.memory_rate()
+    moved = benchmark.forward_traffic(bench.unet, bench.width, bench.dtype, columns=bench.scale.columns)
+    passes = 2 * (steps + joint_steps)
+    bench.floor = passes * flops / rate
+    bench.unfused = bench.floor + passes * moved / memory
+    values = {"matrices, TFLOP/s": rate / 1e12, "forward pass, TFLOP": flops / 1e12, "passes in a step": passes / steps}
+    values |= {"memory, TB/s": memory / 1e12, "moved beside products in a pass, GB": moved / 1e9}
     yield Record("ceilings", "counted and measured", MEASURED, values | {"dtype": str(bench.dtype), "tf32": tf32()})
     if bench.compiling:
         yield Record(JOINT, "joint guider, compiled", SKIPPED, {}, bench.compiling)
@@ -138,7 +147,9 @@ def other_batches_compiled(bench: Bench, left: Left) -> Iterator[Record]:
 
 
 def _rows(bench: Bench, ways: dict[str, Sampler], batch: int) -> Iterator[Record]:
-    figures = measure(ways, bench.inside, bench.noise(batch), bench.scale.repeats)
+    # Small batches wait for the host, whose times scatter; and they cost little.
+    repeats = min(MOST_ROUNDS, bench.scale.repeats * max(bench.scale.batches) // batch)
+    figures = measure(ways, bench.inside, bench.noise(batch), max(repeats, bench.scale.repeats))
     plain = figures["plain loop"]
     for name, way in figures.items():
         seconds = statistics.median(way.seconds)
@@ -149,8 +160,10 @@ def _rows(bench: Bench, ways: dict[str, Sampler], batch: int) -> Iterator[Record
             "plain loop over it": statistics.median(over_plain),
             "range": f"{over_plain[0]:.2f} to {over_plain[-1]:.2f}",
             "times the floor": seconds / (bench.floor * batch),
+            "times the unfused floor": seconds / (bench.unfused * batch),
             "outside the UNets": statistics.median(way.outside),
             "memory, MiB": way.peak / 2**20,
+            "rounds, s": " ".join(f"{round_:.3g}" for round_ in way.seconds),
         }
         assert way.latents is not None and plain.latents is not None
         if "joint" in name:
@@ -252,8 +265,8 @@ def _on_both(name: str, run: Callable[[torch.device], Tensor]) -> Record:
                 moments.append(now())
             taken[device.type] = [after - before for before, after in pairwise(moments)][1:]
             results[device.type] = result.float().cpu()
-    except Exception as error:  # noqa: BLE001
-        return Record("sound and colour", name, FAILED, {}, f"{type(error).__name__}: {error}")
+    except Exception:  # noqa: BLE001
+        return Record("sound and colour", name, FAILED, {}, traceback.format_exc(limit=-5))
     values: dict[str, Any] = {"s on the card": min(taken[DEVICE.type]), "s on the CPU": min(taken["cpu"])}
     values["CPU over card"] = values["s on the CPU"] / values["s on the card"]
     values["apart"] = apart(results[DEVICE.type], results["cpu"])

@@ -99,3 +99,4 @@ def test_speed_is_measured_beside_the_plain_loop_and_the_floor(run_part):
     assert {record.state for record in records} == {MEASURED, SKIPPED}, records
     joint = next(record.values for record in records if record.name == "joint guider, batch 2")
     assert joint["apart from the plain loop"] < 1e-4 and joint["times the floor"] > 0 and joint["plain loop over it"] > 0
+    assert 0 < joint["times the unfused floor"] < joint["times the floor"] and len(joint["rounds, s"].split()) == 1
