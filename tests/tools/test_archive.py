@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -112,3 +113,41 @@ def test_icon_and_banner_have_the_registrys_shapes() -> None:
     assert banner.width * 9 == banner.height * 21
     assert (REPO / "docs" / "icon.png").stat().st_size <= 40_000
     assert (REPO / "docs" / "banner.jpg").stat().st_size <= 120_000
+
+
+FILLED_IN = {
+    "[project.urls] Repository": "https://example.org/me/images-that-sound",
+    "[tool.comfy] PublisherId": "me",
+    "[tool.comfy] Icon": "https://example.org/me/icon.png",
+    "[tool.comfy] Banner": "https://example.org/me/banner.jpg",
+}
+
+
+def project(filled_in: dict[str, str]) -> dict:
+    tables = {table: {name.split()[-1]: text for name, text in filled_in.items() if table in name} for table in ("urls", "comfy")}
+    return {"project": {"urls": tables["urls"]}, "tool": {"comfy": tables["comfy"]}}
+
+
+def test_what_a_publisher_has_yet_to_fill_in_is_said_by_name() -> None:
+    assert archive.missing(project(FILLED_IN)) == []
+    for name in FILLED_IN:
+        for empty in ({name: ""}, {name: "docs/icon.png"}):
+            (line,) = archive.missing(project(FILLED_IN | empty))
+            assert line.startswith(f"{name} is {empty[name]!r}: write ")
+    assert len(archive.missing(project({}))) == len(FILLED_IN)
+
+
+def test_the_publish_check_ends_with_1_until_all_is_filled_in() -> None:
+    run = subprocess.run([sys.executable, "tools/archive.py", "--publish-check"], cwd=REPO, capture_output=True, text=True)
+    lacking = [name for name in FILLED_IN if name in run.stderr]
+    assert run.returncode == bool(lacking) and (lacking == [] or "not ready to be published" in run.stderr)
+
+
+def test_scripts_bear_the_packs_name_and_touch_nothing_of_the_page_that_is_not_theirs() -> None:
+    """As comfy-test asks: every pack's scripts share one page."""
+    for script in (REPO / "web" / "js").glob("*.js"):
+        text = script.read_text(encoding="utf-8")
+        names = re.findall(r'registerExtension\(\{\s*name: "([^"]+)"', text) + re.findall(r'^const KEY = "([^"]+)"', text, re.MULTILINE)
+        assert all(name.startswith("imagesthatsound.") for name in names), script.name
+        assert len(re.findall(r"registerExtension\(", text)) <= len(names), script.name
+        assert not re.search(r"document\.(head|body|addEventListener)|window\.\w+ =[^=]|createElement\(.style.\)", text), script.name
