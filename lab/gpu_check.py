@@ -59,7 +59,12 @@ GROUPS = (
     Group("whole models on the card", "correctness", (STATIC,), ("agreement", "distillation")),
     Group("low VRAM", "correctness", (STATIC, "--lowvram"), ("half agreement", "distillation")),
     Group("no VRAM", "correctness", (STATIC, "--novram"), ("half agreement", "distillation")),
-    Group("speed", "speed", (STATIC,), ("joint sampling", "a step", "sound and colour", "other batches compiled")),
+    Group(
+        "speed",
+        "speed",
+        (STATIC,),
+        ("joint sampling", "a step", "sound and colour", "compiled in channels last", "other batches compiled"),
+    ),
     Group("speed with dynamic VRAM", "speed", ("--enable-dynamic-vram",), ("joint sampling",)),
 )
 DRY_RUN = (

@@ -15,6 +15,7 @@ import asyncio
 import importlib
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -105,20 +106,12 @@ def run(pack: Path, template: Path, steps: int) -> dict[str, tuple[float, float]
 
 
 def with_unets_of(other: Path, folder: Path) -> Path:
-    """This pack as links in a folder, with the UNets of another copy."""
-    for path in REPO.iterdir():
-        if path.name not in (".git", "models"):
-            (folder / path.name).symlink_to(path)
-    for path in (REPO / "models").iterdir():
-        if path.name not in SIDES:
-            (folder / "models").mkdir(exist_ok=True)
-            (folder / "models" / path.name).symlink_to(path)
+    """A copy of this pack with the UNets of another one; links would be followed to the models that lie beside the code."""
+    pack = shutil.copytree(REPO, folder / "pack", ignore=shutil.ignore_patterns(".git", "tests", "lab", "docs", "output", "data"))
     for side in SIDES:
-        (folder / "models" / side).mkdir(parents=True)
-        for path in (REPO / "models" / side).iterdir():
-            source = other / "models" / side if path.name == "unet" else path.parent
-            (folder / "models" / side / path.name).symlink_to(source / path.name)
-    return folder
+        shutil.rmtree(pack / "models" / side / "unet")
+        shutil.copytree(other / "models" / side / "unet", pack / "models" / side / "unet")
+    return pack
 
 
 def child(pack: Path, template: Path, steps: int) -> dict[str, list[float]]:

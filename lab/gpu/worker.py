@@ -25,7 +25,7 @@ from .records import FAILED, MEASURED, Record
 from .scale import FULL, TINY, Scale
 
 CORRECTNESS = ("nodes", "distillation", "agreement", "half agreement")
-SPEED = ("a step", "joint sampling", "sound and colour", "other batches compiled")
+SPEED = ("a step", "joint sampling", "sound and colour", "compiled in channels last", "other batches compiled")
 Emit = Callable[[Record], None]
 
 
@@ -56,6 +56,7 @@ def run(parts: Sequence[str], pack: Pack, scale: Scale, emit: Emit, left: Callab
     timed: dict[str, Callable[[Any, Callable[[], float]], Iterator[Record]]] = {
         "a step": speed.reads_and_kernels,
         "joint sampling": speed.joint_sampling,
+        "compiled in channels last": speed.compiled_in_channels_last,
         "other batches compiled": speed.other_batches_compiled,
     }
     with TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as scratch:

@@ -81,8 +81,8 @@ def test_an_hour_in_stereo_needs_little_beyond_itself(pack, tmp_path, monkeypatc
             outputs = node.execute(*given).args or ()
         return accounting.peak, sum(_bytes(output) for output in outputs)
 
-    (short, _), (long, _) = peak(45), peak(90)
-    (hour, outputs) = ((long - short) * 80 / 2**30, peak(45)[1] * 80 / 2**30)
+    (short, given_short), (long, given_long) = peak(45), peak(90)
+    hour, outputs = ((after - before) * 80 / 2**30 for before, after in ((short, long), (given_short, given_long)))
     print(f"{name}: {hour:.2f} GiB for an hour, of which {outputs:.2f} are what it gives")
     assert hour < most
 
