@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,8 @@ CONTEXT = 64
 """Pixels beside an example that its VAE sees too, as bridge/examples.py has it."""
 GAPS = (0, 64)
 """Columns between two copies: an imprint's tiles have none, examples 8 latents."""
+FOUND_SIGMA = 0.3
+"""At which the examples' denoiser answers with the example that a finished canvas shows, at its place."""
 FREE = 0.8
 """Of the photo, as from_a_photo's SolidMask has it."""
 
@@ -50,7 +52,6 @@ class Examples:
     audio: NoisePredictor
     late_audio: NoisePredictor
     heard: Tensor | None = field(default=None, init=False)
-    seen: Tensor | None = field(default=None, init=False)
 
     def __call__(self, latents: Tensor, time: Tensor) -> Tensor:
         way, late = self.way, float(time) <= self.way.late
@@ -73,7 +74,6 @@ class Examples:
             total = 1 / (1 / variance + self.way.agreement)
             at = total * (z / variance + self.way.agreement * heard)
         seen = self.denoiser(at, torch.tensor(math.sqrt(total)))
-        self.seen = seen
         return (latents - math.sqrt(alpha) * seen) / math.sqrt(1 - alpha)
 
 
@@ -85,6 +85,7 @@ class Maker:
         self.folders = Folders()
         self.vae = load_vae(self.folders.vae)
         self.decoder = load_vae(self.folders.vae).to(torch.bfloat16)
+        self.found: dict[tuple, Tensor] = {}
         self.scorer = SoundScorer.load(self.folders.clap)
 
     @cache  # noqa: B019  (it lives as long as the run, as all of these do)
@@ -133,11 +134,10 @@ class Maker:
         noise = torch.randn((1, 4, 32, 128), generator=torch.Generator().manual_seed(seed))
         if way.method == "examples":
             audio, late = (self.predictor("audio", sound, scale) for scale in (way.audio_guidance, way.late_guidance or way.audio_guidance))
-            both = Examples(way, self.denoiser(picture, way), audio, late)
-            canvas = self.decode(ddim(both, noise, STEPS))
             if way.after:
-                assert both.seen is not None
-                canvas = canvas * (1 - way.after * (1 - self.decode(both.seen)))
+                canvas = self.imprinted_again(way, picture, sound, seed)
+            else:
+                canvas = self.decode(ddim(Examples(way, self.denoiser(picture, way), audio, late), noise, STEPS))
         elif way.method == "photo":
             canvas = self.decode(self.from_photo(way, picture, sound, noise))
         else:
@@ -150,11 +150,21 @@ class Maker:
             canvas = spectrogram.waveform_to_picture(wave[None])[0]
         return canvas, wave
 
+    def imprinted_again(self, way: Way, picture: Picture, sound: str, seed: int) -> Tensor:
+        """The canvas without `after` (the one that is saved, where it is), imprinted with the examples where they lie on it."""
+        before = replace(way, after=0.0)
+        path = self.path(before, seed - self.seed)
+        canvas = load(path) if path.exists() else self.make(before, picture, sound, seed)[0]
+        key = (before, picture.name, sound)
+        if key not in self.found:
+            self.found[key] = self.decode(self.denoiser(picture, before)(self.encode(canvas), torch.tensor(FOUND_SIGMA)))
+        return canvas * (1 - way.after * (1 - self.found[key]))
+
     def alone(self, sound: str, seed: int, guidance: float) -> Tensor:
         """Canvas of the sound without a picture; the one that is saved, where it is."""
         path = self.path(Way("sound", audio_guidance=guidance), seed - self.seed)
         if path.exists():
-            return torch.from_numpy(np.asarray(Image.open(path), np.float32) / 255)
+            return load(path)
         noise = torch.randn((1, 4, 32, 128), generator=torch.Generator().manual_seed(seed))
         return self.decode(ddim(self.predictor("audio", sound, guidance), noise, STEPS))
 
@@ -198,6 +208,10 @@ class Maker:
             "right": sound in wordings[int(np.argmax(others))],
             "cycle_db": round(float(cycle.error_db), 2),
         }
+
+
+def load(path: Path) -> Tensor:
+    return torch.from_numpy(np.asarray(Image.open(path), np.float32) / 255)
 
 
 def scaled(picture: Tensor, size: float) -> Tensor:

@@ -16,7 +16,8 @@ class Way:
     method: sound (no picture), imprint (of the sound alone), recording (imprinted by its own phase), photo (denoised from, as the template
     does), examples. coherence, gap: latent columns of 0.08 s; coherence 0 is the whole canvas. white, power: levels of the picture,
     white x picture^power. Below the timestep `late` the sound's weight is late_weight. agreement: by how much places are chosen by the
-    sound's own estimate too, as a precision added to the noise's. after: rho of an imprint of the examples' last estimate on the result.
+    sound's own estimate too, as a precision added to the noise's. after: rho of an imprint of the result with the
+    examples where they lie on it.
     """
 
     method: str = "examples"
