@@ -41,6 +41,19 @@ def table(records: list[Record]) -> str:
     return "\n".join(lines)
 
 
+def parts(records: list[Record], key: str) -> str:
+    """Markdown: means of picture, blocks and CLAP by `key`, "picture_name" or "sound"."""
+    names = list(dict.fromkeys(record[key] for record in sorted(records, key=lambda record: record["index"])))
+    lines = [f"| picture, blocks, CLAP | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
+    for way, group in by_way(records).items():
+        cells = []
+        for name in names:
+            means = [np.mean([record[measure] for record in group if record[key] == name]) for measure in ("picture", "blocks", "clap")]
+            cells.append(f"{means[0]:.2f}, {means[1]:.2f}, {means[2]:.0f}")
+        lines.append(f"| {way} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def gap(groups: dict[str, list[Record]], way: str, key: str) -> str:
     """CLAP of a way less that of the imprint curve (the sound alone is its start) at the same mean of `key`, on the same pairs.
 

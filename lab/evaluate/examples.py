@@ -1,7 +1,7 @@
 """Photos in sounds: examples as a model beside imprints and beside denoising a photo.
 
     OMP_NUM_THREADS=1 python -m lab.evaluate.examples run development examples,audio_weight=0.7/0.8 --every 2 --output output/examples
-    python -m lab.evaluate.examples measure output/examples                # saved canvases again, by today's measures
+    python -m lab.evaluate.examples measure confirm output/examples        # saved canvases again, by today's measures
     python -m lab.evaluate.examples tables lab/results/examples --set confirm
     python -m lab.evaluate.examples sheet output/examples examples,audio_weight=0.7 --set confirm --to output/examples.jpg
     python -m lab.evaluate.examples times
@@ -39,9 +39,9 @@ from itsound_core import spectrogram
 from itsound_core.griffin_lim import griffin_lim
 
 from .examine import GRIFFIN_LIM_ITERATIONS
-from .example_maker import Maker
+from .example_maker import Maker, load
 from .example_pictures import SETS
-from .example_tables import Record, sheet, table
+from .example_tables import Record, parts, sheet, table
 from .example_ways import Way, parse
 from .records import append
 
@@ -91,19 +91,18 @@ def run(name: str, ways: list[Way], folder: Path, every: int = 1) -> None:
 
 
 @torch.no_grad()
-def measure(folder: Path) -> None:
-    """Examine saved canvases again; a recording's keeps no phase, and stays as it is."""
-    for name, records in ((name, [r for r in read(folder) if r["set"] == name]) for name in SETS):
-        material = SETS[name]
-        maker = Maker(folder / name, material.seed)
-        pictures = {picture.name: picture for picture in material.pictures}
-        for record in records:
-            way = Way(**{**record["settings"], "sizes": tuple(record["settings"]["sizes"])})
-            path = maker.path(way, record["index"])
-            if way.method != "recording" and path.exists():
-                canvas = torch.from_numpy(np.asarray(Image.open(path), np.float32) / 255)
-                wave = griffin_lim(spectrogram.picture_to_mel(canvas[None]), iterations=GRIFFIN_LIM_ITERATIONS)[0]
-                append(folder, [{**record, **maker.examine(canvas, wave, pictures[record["picture_name"]], record["sound"])}])
+def measure(name: str, folder: Path) -> None:
+    """Examine a set's saved canvases again; a recording's keeps no phase, and stays as it is."""
+    material = SETS[name]
+    maker = Maker(folder / name, material.seed)
+    pictures = {picture.name: picture for picture in material.pictures}
+    for record in read(folder):
+        way = Way(**{**record["settings"], "sizes": tuple(record["settings"]["sizes"])})
+        path = maker.path(way, record["index"])
+        if record["set"] == name and way.method != "recording" and path.exists():
+            canvas = load(path)
+            wave = griffin_lim(spectrogram.picture_to_mel(canvas[None]), iterations=GRIFFIN_LIM_ITERATIONS)[0]
+            append(folder, [{**record, **maker.examine(canvas, wave, pictures[record["picture_name"]], record["sound"])}])
 
 
 @torch.no_grad()
@@ -135,6 +134,11 @@ def _ways(texts: list[str]) -> Iterator[Way]:
         yield from parse(text)
 
 
+def _tables(args: argparse.Namespace) -> None:
+    records = [record for record in read(args.folder) if record["set"] == args.set]
+    print(parts(records, args.by) if args.by else table(records))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True, metavar="command")
@@ -145,12 +149,14 @@ def main() -> None:
     command.add_argument("--output", type=Path, required=True)
     command.set_defaults(do=lambda args: run(args.set, list(_ways(args.ways)), args.output, args.every))
     command = commands.add_parser("measure", help="examine saved canvases again")
+    command.add_argument("set", choices=SETS)
     command.add_argument("folder", type=Path)
-    command.set_defaults(do=lambda args: measure(args.folder))
+    command.set_defaults(do=lambda args: measure(args.set, args.folder))
     command = commands.add_parser("tables", help="Markdown, with 95 %% intervals")
     command.add_argument("folder", type=Path)
     command.add_argument("--set", choices=SETS, default="confirm")
-    command.set_defaults(do=lambda args: print(table([record for record in read(args.folder) if record["set"] == args.set])))
+    command.add_argument("--by", choices=("picture_name", "sound"), help="instead: means by picture or by sound")
+    command.set_defaults(do=_tables)
     command = commands.add_parser("sheet", help="a row a way, a column a pair")
     command.add_argument("folder", type=Path)
     command.add_argument("ways", nargs="+")

@@ -11,7 +11,7 @@ import torch
 
 from lab.evaluate import examples
 from lab.evaluate.example_pictures import Material, Picture, tower, word
-from lab.evaluate.example_tables import table
+from lab.evaluate.example_tables import parts, table
 from lab.evaluate.example_ways import Way, parse
 from lab.evaluate.likeness import Likeness
 
@@ -72,9 +72,14 @@ def test_ways_are_written_as_settings():
 
 def record(way: Way, picture: str, sound: str, seen: float, heard: float) -> dict:
     measures = {"picture": seen, "canvas": seen, "pieces": seen, "blocks": seen, "clap": heard, "right": heard > 50, "cycle_db": 1.0}
-    return {"set": "confirm", "way": way.name, "index": hash((picture, sound)), "picture_name": picture, "sound": sound, **measures} | {
-        "settings": {"rho": way.rho}
-    }
+    return {
+        "set": "confirm",
+        "way": way.name,
+        "index": ["cat", "dog"].index(picture),
+        "picture_name": picture,
+        "sound": sound,
+        **measures,
+    } | {"settings": {"rho": way.rho}}
 
 
 def test_a_way_is_compared_with_the_imprint_that_shows_as_much():
@@ -84,6 +89,7 @@ def test_a_way_is_compared_with_the_imprint_that_shows_as_much():
     lines = {line.split(" | ")[0].strip("| "): line for line in table(records).splitlines()[2:]}
     assert "| 7.0 (7.0 to 7.0) | 7.0 (7.0 to 7.0) |" in lines["examples"]  # on the curve 65 at 0.4
     assert "| > 5.0 (5.0 to 5.0) |" in lines["examples audio_weight=0.1"]
+    assert parts(records, "sound").splitlines()[-1] == "| examples audio_weight=0.1 | 0.90, 0.90, 55 | 0.90, 0.90, 55 |"
     assert lines["sound"].endswith("| - | - |")
 
 
