@@ -22,6 +22,8 @@ FOLDER = "sds"
 """In ComfyUI's output folder."""
 ENDING, PART = ".pt", ".part"
 SOCKET = "checkpoint_name"
+INPUT_OF = {"columns": "seconds"}
+"""The node's input from which a setting comes, where it has another name."""
 
 logger = logging.getLogger(__name__)
 
@@ -29,14 +31,21 @@ logger = logging.getLogger(__name__)
 class Checkpoint:
     """A run's file in ComfyUI's output folder, and the settings and models it belongs to.
 
-    node: what errors name. settings: by the names of their inputs, compared as they are. models: by their sockets. Raises ValueError for
-    a name that is none for a file, or leads out of the folder.
+    node: what errors name. settings: compared as they are, `prompts` among them, a digest of all. models, prompts: by their sockets, each
+    prompt's own digest, which tells which of them differ. Raises ValueError for a name that is none for a file, or leads out of the folder.
     """
 
-    def __init__(self, node: str, name: str, settings: Mapping[str, Any], models: Mapping[str, comfy.model_patcher.ModelPatcher]) -> None:
+    def __init__(
+        self,
+        node: str,
+        name: str,
+        settings: Mapping[str, Any],
+        models: Mapping[str, comfy.model_patcher.ModelPatcher],
+        prompts: Mapping[str, str],
+    ) -> None:
         name = checked_name(node, SOCKET, name, ENDING + PART)
         self.node, self.path = node, Path(folder_paths.get_output_directory(), FOLDER, f"{name}{ENDING}")
-        self.settings = dict(settings)
+        self.settings, self.prompts = dict(settings), dict(prompts)
         self.models = {socket: Fingerprint.of(patcher) for socket, patcher in models.items()}
 
     def try_to_write(self, size: int) -> None:
@@ -67,7 +76,7 @@ class Checkpoint:
         try:
             with torch.inference_mode(False):  # the optimiser goes on with these very tensors
                 kept = torch.load(self.path, weights_only=True, map_location="cpu")
-            settings, state = kept["settings"], kept["state"]
+            settings, state, prompts = kept["settings"], kept["state"], dict(kept.get("prompts", {}))
             models = {socket: Fingerprint.from_dict(fields) for socket, fields in kept.get("models", {}).items()}
             iteration = int(state["iteration"])
         except Exception as error:  # a damaged file can raise nearly anything; torch's own advice is to read it unsafely
@@ -75,7 +84,7 @@ class Checkpoint:
                 f"{self.node}: {self.path.name} cannot be read: it is damaged, or not a checkpoint of this node. Delete it, or choose "
                 f"another {SOCKET}."
             ) from error
-        self._compare(settings, models)
+        self._compare(settings, models, prompts)
         if iteration > iterations:
             raise ValueError(
                 f"{self.node}: the checkpoint {self.path.stem} is at iteration {iteration}, beyond the {iterations} asked for. Set "
@@ -88,12 +97,15 @@ class Checkpoint:
         """Replaces the file as a whole. Raises OSError where it cannot be written; the one before is there still."""
         models = {socket: model.to_dict() for socket, model in self.models.items()}
         data = io.BytesIO()
-        torch.save({"settings": self.settings, "models": models, "state": run.state_dict()}, data)
+        torch.save({"settings": self.settings, "models": models, "prompts": self.prompts, "state": run.state_dict()}, data)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         write_together({self.path: data.getvalue()})
 
-    def _compare(self, settings: Mapping[str, Any], models: Mapping[str, Fingerprint]) -> None:
-        others = [key for key in self.settings if settings.get(key) != self.settings[key]]
+    def _compare(self, settings: Mapping[str, Any], models: Mapping[str, Fingerprint], prompts: Mapping[str, str]) -> None:
+        others = [INPUT_OF.get(key, key) for key in self.settings if settings.get(key) != self.settings[key]]
+        if "prompts" in others:  # a file of before prompts were recorded one by one may be of any of them
+            others.remove("prompts")
+            others += [socket for socket, digest in self.prompts.items() if prompts.get(socket) != digest]
         if others:
             raise ValueError(
                 f"{self.node}: the checkpoint {self.path.stem} is of another run: {', '.join(others)} differ. Set them as they were, or "

@@ -22,7 +22,7 @@ from ..itsound_core.colorize import enlarge_color, split_gray, with_gray, within
 from ..itsound_core.pixels import RGB
 from . import inputs
 from .deepfloyd_folder import DeepFloydIF, Stage
-from .guider import LARGEST_SEED
+from .sampling_inputs import context_windows, noise_levels, sampler_seed
 from .unet_folder import Pixels
 
 if TYPE_CHECKING:
@@ -136,7 +136,10 @@ def model_color(
     _check_model(request.node, model, vae)
     inputs.text(request.node, "model", request.text, inputs.text_width(model))
 
-    sigmas = comfy.samplers.KSampler(model, request.steps, model.load_device, sampler_name, scheduler).sigmas
+    sigmas = noise_levels(request.node, model, request.steps, sampler_name, scheduler)
+    latent_format = model.get_model_object("latent_format")
+    sides = (side // latent_format.spacial_downscale_ratio for side in gray.shape[-2:])
+    context_windows(request.node, "model", model.model_options, (len(gray), latent_format.latent_channels, *sides))
     # Counted from the end: some schedules have a step more than they were asked for.
     sigmas = sigmas[-(request.steps - request.start_step + 1) :]
     model = model.clone()
@@ -154,7 +157,7 @@ def model_color(
         latents,
         callback=latent_preview.prepare_callback(model, sigmas.shape[-1] - 1),
         disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
-        seed=min(request.seed, LARGEST_SEED),
+        seed=sampler_seed(request.seed),
     )
     return canvas.color(samples)
 

@@ -27,6 +27,7 @@ from .deepfloyd_folder import DeepFloydIF
 from .diffusion_prior import Predict, deepfloyd_prior, guider_of, model_prior, with_predictor
 from .guider import ADDITIONAL_MODELS_KEY
 from .parameterization import Parameterization, latent_parameterization, network_parameterization
+from .sampling_inputs import context_windows
 from .sds_run import Run
 
 NETWORK, LATENTS = "network", "latents"
@@ -79,7 +80,8 @@ class Request:
             return None
         settings = asdict(self.settings) | {"prompts": _digest(list(self.prompts.values()))}
         models = {"audio_model": self.audio_model, "image_model": self.image_patcher, "vae": self.vae.patcher}
-        return Checkpoint(self.node, self.checkpoint_name, settings, models)
+        prompts = {socket: _digest([conditioning]) for socket, conditioning in self.prompts.items()}
+        return Checkpoint(self.node, self.checkpoint_name, settings, models, prompts)
 
 
 def distill(request: Request, show_text: Callable[[str], None]) -> Tensor:
@@ -142,12 +144,17 @@ def _with_predictors(request: Request, use: Callable[[Predict | None, Predict], 
         return with_predictor(audio_guider, shape, partial(use, None))
     image_guider = guider_of(request.image_model, *request.pair("image"), settings.image_cfg)
     image_guider.model_patcher.set_additional_models(ADDITIONAL_MODELS_KEY, [audio_guider.model_patcher])
-    image_shape = (settings.crops, RGB, CROP_SIZE, CROP_SIZE) if _in_pixels(request.image_model) else shape
-    return with_predictor(image_guider, image_shape, lambda predict_image: with_predictor(audio_guider, shape, partial(use, predict_image)))
+    return with_predictor(
+        image_guider, _image_shape(request), lambda predict_image: with_predictor(audio_guider, shape, partial(use, predict_image))
+    )
 
 
 def _latent_shape(request: Request) -> tuple[int, ...]:
     return 1, LATENT_CHANNELS, AUFFUSION.n_mels // PIXELS_PER_LATENT, request.settings.columns // PIXELS_PER_LATENT
+
+
+def _image_shape(request: Request) -> tuple[int, ...]:
+    return (request.settings.crops, RGB, CROP_SIZE, CROP_SIZE) if _in_pixels(request.image_model) else _latent_shape(request)
 
 
 def _in_pixels(model: comfy.model_patcher.ModelPatcher | DeepFloydIF) -> bool:
@@ -168,6 +175,8 @@ def check(request: Request) -> None:
     """Whether numbers, models, VAE and prompts go together. Raises ValueError naming node, input and remedy."""
     _check_numbers(request.node, request.iterations, request.settings.warm_start)
     _check_models(request)
+    context_windows(request.node, "audio_model", request.audio_model.model_options, _latent_shape(request))
+    context_windows(request.node, "image_model", request.image_patcher.model_options, _image_shape(request))
     for side, model in (("audio", request.audio_model), ("image", request.image_model)):
         _check_text(
             request.node, f"{side}_model", model, dict(zip((f"{side}_positive", f"{side}_negative"), request.pair(side), strict=True))

@@ -6,7 +6,7 @@ import hashlib
 import os
 import pickle
 import struct
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import comfy.model_management
 import folder_paths
 from safetensors import SafetensorError
 
+from ..itsound_core.captions import clean
 from ..itsound_core.weights import unreadable
 
 EMBEDDED, FROM_MODEL = "embedded", "from the model"
@@ -89,6 +90,14 @@ def stamp(path: Path) -> str:
     return hashlib.sha256(repr(state).encode()).hexdigest()
 
 
+def stamp_of(find: Callable[[str], Path], name: str | None) -> str | None:
+    """The stamp of what `find` finds under a loader's choice; None where a link brings the choice, which is not known when this is asked.
+
+    Such a loader runs again when its choice changes, as ComfyUI's own loaders do, and not when a file was replaced.
+    """
+    return None if name is None else stamp(find(name))
+
+
 def checked_name(node: str, socket: str, name: str, ending: str = "") -> str:
     """A user's name for a file of ours, stripped and with / between folders, if every common file system takes it, Windows' too.
 
@@ -113,7 +122,7 @@ def _wrong_in(part: str) -> str | None:
     refused = [character for character in part if character in '<>:"|?*' or ord(character) < 32 or "\ud800" <= character <= "\udfff"]
     if refused:
         return f"holds {refused[0]!r}; Windows refuses it in file names"
-    if not part.strip(" ."):
+    if not clean(part).strip(" ."):
         return "leaves a name empty"
     if part != part.rstrip(" ."):
         return "has a space or a dot at the end of a name; Windows drops it"

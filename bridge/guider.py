@@ -30,6 +30,7 @@ from ..itsound_core.latents import PIXELS_PER_LATENT
 from ..itsound_core.spectrogram import AUFFUSION
 from ..itsound_core.views import IDENTITY, View
 from . import inputs
+from .sampling_inputs import MORE_STEPS, context_windows, sampler_seed
 
 ADDITIONAL_MODELS_KEY = "images_that_sound"
 POST_CFG = "sampler_post_cfg_function"
@@ -40,8 +41,6 @@ SIGMA_TOLERANCE = 1.05
 """By how much a schedule may start above a model's largest sigma: schedules of one family differ by a percent or two."""
 ROUNDING = 1.00001
 """Samplers and schedules that go through logarithms miss a timestep's sigma by some 1e-6; the next one's is 0.3 % or more away."""
-LARGEST_SEED = 2**64 - 2
-"""ComfyUI adds 1 to a run's seed for the noise that a sampler draws itself, and PyTorch takes 64 bits."""
 FOREIGN_TEXT = (
     "{node}: the {model} model reads text embeddings {width} wide, but its {socket} conditioning, {found} wide, comes from a text encoder "
     "of another family. Encode the prompt with the CLIP of the {model} model."
@@ -159,7 +158,7 @@ class JointGuider(comfy.samplers.CFGGuider):
         _check_canvas(self.experts, noise, latent_image, sigmas, denoise_mask)
         _check_noise_levels(self.experts, sigmas)
         if kwargs.get("seed") is not None:
-            kwargs["seed"] = min(kwargs["seed"], LARGEST_SEED)
+            kwargs["seed"] = sampler_seed(kwargs["seed"])
         return super().sample(noise, latent_image, sampler, sigmas, denoise_mask, *args, **kwargs)
 
     def outer_sample(self, noise, latent_image, sampler, sigmas, *args, **kwargs):
@@ -372,7 +371,11 @@ def _check_canvas(experts: Sequence[ModelExpert], noise: Tensor, latents: Tensor
             "model (SD3, Flux: 16 channels) cannot be used: encode the picture with this model's VAE, or use EmptySpectrogramLatent."
         )
     masks = {} if denoise_mask is None else {"noise mask": denoise_mask}
-    for name, values in {"latents": latents, "noise": noise, "sigmas": sigmas, **masks}.items():
+    if not inputs.finite(sigmas):
+        raise ValueError(
+            f"{node}: the sigmas hold NaN or infinite values: their scheduler failed, as kl_optimal does at 1 step. {MORE_STEPS}"
+        )
+    for name, values in {"latents": latents, "noise": noise, **masks}.items():
         if not inputs.finite(values):
             raise ValueError(
                 f"{node}: the {name} hold NaN or infinite values. Something before it overflowed: load its model or VAE in float32, or "
@@ -395,6 +398,7 @@ def _check_canvas(experts: Sequence[ModelExpert], noise: Tensor, latents: Tensor
                 f"spectrogram is {rows} high. Set the same view in EmptySpectrogramLatent, encode a picture "
                 f"{latents.shape[2] // seen[2] * AUFFUSION.n_mels} pixels high, or set view to none."
             )
+        context_windows(expert.node, f"the {expert.name} model", expert.model.model_options, seen)
         inputs.regions(expert.node, f"the {expert.name} model's ", expert.conditionings, *seen[2:])
 
 

@@ -6,8 +6,10 @@ import logging
 import math
 import numbers
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import comfy.model_patcher
+import numpy as np
 import torch
 from comfy_api.latest import io
 from torch import Tensor
@@ -28,6 +30,13 @@ LOUD = 0.1
 MIXES = ("mix", "left", "right", "difference")
 """How a stereo sound becomes mono."""
 
+SAMPLE_RATES = (1_000, 655_350)
+"""Lowest and highest sample rate of an AUDIO, in Hz. What is lower is no sound; FLAC holds no higher one."""
+LARGEST_SAMPLE = 2.0**31
+"""Of an AUDIO, which lies in -1..1, as some node may have made it of 32-bit integers. Squares of what is larger overflow."""
+LISTED, SHOWN = 50, 60
+"""Choices, and characters of a value, that an error shows."""
+
 SHORTEST_PICTURE = AUFFUSION.padding // AUFFUSION.hop_length + 1
 """Columns below which the spectrogram's windows cannot be reflected at the edges."""
 
@@ -37,22 +46,46 @@ FOREIGN_TEXT = "{node}: {socket} has embeddings {found} wide, {model} reads {wid
 
 
 def in_range(node: type[io.ComfyNode], values: Mapping[str, object]) -> None:
-    """Whether each number lies within its widget: ComfyUI checks what is set in a widget, not what comes over a link.
+    """Whether each value is one that its widget can have: ComfyUI checks what is set in a widget, not what comes over a link.
 
-    values: the node's inputs by name; those that are no numbers by its schema are passed over. Raises ValueError naming node, input, value
-    and range; NaN lies in none.
+    values: the node's inputs by name, such as `locals()` of its execute; names that are no widget's are passed over. Raises ValueError
+    naming node, input, value, and the range or the choices; NaN lies in no range.
     """
-    schema = node.define_schema()
+    schema = node.SCHEMA or node.GET_SCHEMA()  # ComfyUI keeps it from when it loads a pack
     for widget in schema.inputs:
-        if not isinstance(widget, (io.Int.Input, io.Float.Input)) or widget.id not in values:
+        if widget.id not in values:
             continue
-        value, whole = values[widget.id], isinstance(widget, io.Int.Input)
-        known = isinstance(value, numbers.Integral if whole else numbers.Real)
-        if not known or not (widget.min is None or widget.min <= value) or not (widget.max is None or value <= widget.max):
-            raise ValueError(
-                f"{schema.node_id}: {widget.id} is {value}; it is a {'whole ' if whole else ''}number from {widget.min} to {widget.max}. "
-                "Change what is linked to it."
-            )
+        value, wanted = values[widget.id], None
+        if isinstance(widget, (io.Int.Input, io.Float.Input)):
+            whole = isinstance(widget, io.Int.Input)
+            known = isinstance(value, numbers.Integral if whole else numbers.Real)
+            if not known or not (widget.min is None or widget.min <= value) or not (widget.max is None or value <= widget.max):
+                wanted = f"it is a {'whole ' if whole else ''}number from {widget.min} to {widget.max}"
+        elif isinstance(widget, io.Combo.Input):
+            wanted = _wanted_choice(node, widget, value)
+        elif isinstance(widget, io.Boolean.Input) and not (isinstance(value, (numbers.Real, np.bool_)) and value in (0, 1)):
+            wanted = "it is true or false"
+        elif isinstance(widget, (io.String.Input, io.Color.Input)) and not isinstance(value, str):
+            wanted = "it is text"
+        if wanted:
+            raise ValueError(f"{schema.node_id}: {widget.id} is {_shown(value)}; {wanted}. Change what is linked to it.")
+
+
+def _wanted_choice(node: type[io.ComfyNode], combo: io.Combo.Input, value: object) -> str | None:
+    """What a combo takes, where the value is none of it."""
+    if isinstance(value, str) and value in (combo.options or ()):
+        return None
+    (now,) = (widget for widget in node.define_schema().inputs if widget.id == combo.id)  # files may have come since
+    choices = list(now.options)
+    if isinstance(value, str) and value in choices:
+        return None
+    more = f" and {len(choices) - LISTED} more" if len(choices) > LISTED else ""
+    return f"it is one of: {', '.join(map(str, choices[:LISTED]))}{more}" if choices else "there is nothing to choose from"
+
+
+def _shown(value: object) -> str:
+    text = " ".join(str(value).split())
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
 
 
 def pixels(image: Tensor, node: str, socket: str) -> Tensor:
@@ -60,6 +93,8 @@ def pixels(image: Tensor, node: str, socket: str) -> Tensor:
 
     Raises ValueError naming `node`, `socket`, culprit and remedy for another shape, for NaN and for values outside 0..1.
     """
+    if not isinstance(image, Tensor) or image.is_complex():
+        raise ValueError(f"{node}: {socket} is no IMAGE. Connect the IMAGE output of a loader or of VAE Decode.")
     if image.ndim != 4 or image.shape[-1] not in (1, 3, 4) or 0 in image.shape:
         raise ValueError(
             f"{node}: {socket} has the shape {tuple(image.shape)}; an IMAGE is (batch, height, width, channels) with 1, 3 or 4 channels. "
@@ -137,14 +172,17 @@ def _gray(colours: Tensor) -> Tensor:
     return torch.where(rounded_off, thirds / (3 * LEVELS), mean).float()
 
 
-def waveform(audio: dict | None, node: str, socket: str = "audio") -> tuple[Tensor, int]:
-    """Samples (B, channels, T) as float32 and the sample rate of an AUDIO; integers are scaled by their type's full range to -1..1.
+def recording(audio: dict | None, node: str, socket: str = "audio") -> tuple[Tensor, int]:
+    """Samples (B, channels, T) of any type, and the sample rate, of an AUDIO.
 
-    Raises ValueError naming `node`, `socket`, culprit and remedy where there is no sound in it (None, zero length), another shape, or NaN.
+    Raises ValueError naming `node`, `socket`, culprit and remedy where there is no sound in it (None, zero length), another shape or kind
+    of samples, and for a rate outside SAMPLE_RATES.
     """
     if audio is None:
         raise ValueError(f"{node}: {socket} is None: the node before it found no sound, as in a video without a track. Use another file.")
-    samples, rate = audio["waveform"], audio["sample_rate"]
+    samples: Any = audio.get("waveform") if isinstance(audio, Mapping) else None
+    if not isinstance(samples, Tensor):
+        raise ValueError(f"{node}: {socket} is no AUDIO: it has no waveform. Load the file with LoadAudio.")
     if samples.ndim != 3 or samples.shape[0] == 0 or samples.shape[1] == 0:
         raise ValueError(
             f"{node}: {socket} has the shape {tuple(samples.shape)}; AUDIO is (batch, channels, samples). "
@@ -152,8 +190,29 @@ def waveform(audio: dict | None, node: str, socket: str = "audio") -> tuple[Tens
         )
     if samples.shape[2] == 0:
         raise ValueError(f"{node}: {socket} has zero length ({tuple(samples.shape)}). Check the start and duration it was cut with.")
-    if rate <= 0:
-        raise ValueError(f"{node}: {socket} has the sample rate {rate}; it must be above 0 Hz. Load the file with LoadAudio.")
+    if samples.is_complex() or samples.dtype == torch.bool:
+        raise ValueError(f"{node}: {socket} has {samples.dtype} for samples; they are real numbers. Load the file with LoadAudio instead.")
+    return samples, _sample_rate(audio.get("sample_rate"), node, socket)
+
+
+def _sample_rate(rate: Any, node: str, socket: str) -> int:
+    if isinstance(rate, Tensor) and rate.ndim == 0:
+        rate = rate.item()
+    (lowest, highest), number = SAMPLE_RATES, float(rate) if isinstance(rate, numbers.Real) else math.nan
+    if not lowest <= number <= highest or not number.is_integer():
+        raise ValueError(
+            f"{node}: {socket} has the sample rate {_shown(rate)}; it must be a whole number from {lowest} to {highest} Hz. "
+            "Load the file with LoadAudio."
+        )
+    return int(number)
+
+
+def waveform(audio: dict | None, node: str, socket: str = "audio") -> tuple[Tensor, int]:
+    """Samples (B, channels, T) as float32 and the sample rate of an AUDIO; integers are scaled by their type's full range to -1..1.
+
+    Raises ValueError naming `node`, `socket`, culprit and remedy as `recording` does, and for samples that are NaN or far out of -1..1.
+    """
+    samples, rate = recording(audio, node, socket)
     if not samples.is_floating_point():
         full_scale = torch.iinfo(samples.dtype)
         middle, half = (full_scale.max + 1 + full_scale.min) / 2, (full_scale.max + 1 - full_scale.min) / 2
@@ -161,7 +220,10 @@ def waveform(audio: dict | None, node: str, socket: str = "audio") -> tuple[Tens
     if not finite(samples):
         count = int((~samples.isfinite()).sum())
         raise ValueError(f"{node}: {socket} holds {count} samples that are NaN or infinite. Load the recording again or render it anew.")
-    return samples.float().cpu(), int(rate)
+    peak = max(abs(float(extreme)) for extreme in samples.aminmax())
+    if peak > LARGEST_SAMPLE:
+        raise ValueError(f"{node}: {socket} holds samples of up to {peak:.3g}; AUDIO lies in -1..1. Bring it there in the node before.")
+    return samples.float().cpu(), rate
 
 
 def mono_or_stereo(audio: dict | None, node: str) -> tuple[Tensor, int]:

@@ -24,12 +24,12 @@ from ..itsound_core.spectrogram import AUFFUSION
 from ..itsound_core.views import View
 from . import inputs
 from .guider import JointGuider
+from .sampling_inputs import LARGEST_SEED, sampler_seed
 from .scoring import Scorer, score
 from .vocoding import LoadedVocoder, play
 
 LARGEST_BATCH = 16
 """Beyond it a GPU gains next to nothing, and progress and cancelling would come in large steps."""
-LARGEST_SEED = 2**64 - 1
 SHOWN = 64
 """Candidates on the preview's sheet, the best so far: a JPEG file has room for a few hundred, and nobody looks at more."""
 DRAFT_SAMPLER = "dpmpp_2m"
@@ -106,7 +106,7 @@ class Sampling:
     sigmas: Tensor
     draft_sigmas: Tensor | None
     batch_size: int
-    batch_index: list[int] | None = None
+    batch_index: Sequence[int] | None = None
     """Of a canvas that was taken out of a batch: which of the batch's noises is its own."""
 
     def batches(self, candidates: Sequence[Candidate]) -> list[Sequence[Candidate]]:
@@ -139,7 +139,7 @@ class Sampling:
             denoise_mask=self.mask,
             callback=callback,
             disable_pbar=True,
-            seed=min(batch[0].seed, LARGEST_SEED - 1),  # ddim draws by the seed after it
+            seed=sampler_seed(batch[0].seed),
         )
         return samples.to(comfy.model_management.intermediate_device())
 

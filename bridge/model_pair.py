@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,15 +39,15 @@ class PairChoice:
     audio_clip_name: str = files.FROM_MODEL
     vae_name: str = files.FROM_MODEL
 
-    def stamp(self) -> list[str]:
+    def stamp(self) -> list[str | None]:
         """Changes when a file or folder under one of the names was replaced on disk."""
         models = (
-            files.model_path(self.image_model_name, embedded.IMAGE_FOLDER),
-            files.model_path(self.audio_model_name, embedded.AUDIO_FOLDER),
+            files.stamp_of(partial(files.model_path, embedded_folder=embedded.IMAGE_FOLDER), self.image_model_name),
+            files.stamp_of(partial(files.model_path, embedded_folder=embedded.AUDIO_FOLDER), self.audio_model_name),
         )
         others = ("text_encoders", self.image_clip_name), ("text_encoders", self.audio_clip_name), ("vae", self.vae_name)
         paths = [Path(folder_paths.get_full_path_or_raise(key, name)) for key, name in others if name not in (None, files.FROM_MODEL)]
-        return [files.stamp(path) for path in (*models, *paths)]
+        return [*models, *map(files.stamp, paths)]
 
 
 class ModelPair(NamedTuple):

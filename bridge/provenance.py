@@ -15,6 +15,7 @@ from comfy_api.latest import io
 
 import nodes as comfyui
 
+from ..itsound_core.captions import clean
 from ..itsound_core.presets import FROM_PAIR, TITLED_PAIRS, chosen
 from .files import FROM_MODEL
 
@@ -98,7 +99,7 @@ def provenance(hidden: io.HiddenHolder | None, inputs: tuple[str, ...], image_pr
 
     Without a graph, as where a script calls the node, a given prompt is all that tells of a model.
     """
-    given = {role: text.strip() for role, text in ((IMAGE_PROMPT, image_prompt), (AUDIO_PROMPT, audio_prompt)) if text.strip()}
+    given = {role: text.strip() for role, text in ((IMAGE_PROMPT, image_prompt), (AUDIO_PROMPT, audio_prompt)) if clean(text)}
     graph = Graph((hidden and hidden.prompt) or {})
     own = hidden and graph.prompt.get(hidden.unique_id)
     if not own:
@@ -188,7 +189,7 @@ class Graph:
                 if all(isinstance(choice, str) for choice in choices) and choices[0] in TITLED_PAIRS:
                     texts.append(chosen(*choices)[output])
             texts += [text.strip() for key, text in inputs.items() if types.get(key) == "STRING" and isinstance(text, str)]
-        return [text for text in texts if text]
+        return [text for text in texts if clean(text)]
 
     def seeds(self, nodes: set[str]) -> list[int]:
         """Seeds of some nodes, typed in or linked from a primitive."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -10,11 +11,15 @@ import comfy.model_patcher
 import torch
 from torch import Tensor
 
+from ..itsound_core.captions import clean
 from ..itsound_core.scoring import Embeddings, Scores
 from . import inputs
 
 SMALLEST_PICTURE = 32
 """Pixels of the shorter side below which a picture shows nothing that could be scored."""
+
+LINE_BREAK = re.compile(r"\r\n|\r|\n")
+"""What Enter makes. str.splitlines also splits at a dozen characters that come with pasted text."""
 
 
 @dataclass(frozen=True)
@@ -77,10 +82,9 @@ def gray_pictures(images: Tensor, node: str) -> Tensor:
 
 def one_line(text: str, node: str, socket: str) -> str:
     """A prompt with its line breaks as spaces, as a text encoder reads it. Raises ValueError where there is none."""
-    prompt = " ".join(text.split())
-    if not prompt:
+    if not clean(text):
         raise ValueError(f"{node}: {socket} is empty. Write the prompt that the samples were made from.")
-    return prompt
+    return " ".join(text.split())
 
 
 def prompts_for(text: str, count: int, node: str, socket: str, one_a_line: bool) -> tuple[str, ...]:
@@ -90,7 +94,7 @@ def prompts_for(text: str, count: int, node: str, socket: str, one_a_line: bool)
     """
     if not one_a_line:
         return (one_line(text, node, socket),) * count
-    lines = [" ".join(line.split()) for line in text.splitlines() if line.strip()]
+    lines = [" ".join(line.split()) for line in LINE_BREAK.split(text) if clean(line)]
     if len(lines) not in (1, count):
         raise ValueError(
             f"{node}: {socket} has {len(lines)} lines for {count} samples. Write a line for each sample, or one line for all, or turn "

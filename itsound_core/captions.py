@@ -20,6 +20,8 @@ SYSTEM_FONTS = (
 """Fonts that systems bring; Pillow looks them up in each system's own folders."""
 
 JOINERS = "\u200c\u200d"
+BLANKS = "\u115f\u1160\u2800\u3164\uffa0"
+"""Fillers of Hangul and the empty pattern of Braille: letters and signs by their category, and nothing to see."""
 UNASSIGNED = "\U0010ffff"
 WIDE = "\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\uff00-\uffef"
 PIECES = re.compile(rf"[{WIDE}]|[^\s{WIDE}]+|\s+")
@@ -27,9 +29,13 @@ PIECES = re.compile(rf"[{WIDE}]|[^\s{WIDE}]+|\s+")
 
 
 def clean(text: str) -> str:
-    """The text on one line, without control characters, lone surrogates and overrides of the writing direction."""
+    """The text on one line, without control characters, lone surrogates and overrides of the writing direction.
+
+    Empty where nothing of it can be seen: joiners, accents and fillers alone.
+    """
     spaced = " ".join(unicodedata.normalize("NFC", text).split())
-    return "".join(char for char in spaced if unicodedata.category(char)[0] != "C" or char in JOINERS)
+    kept = "".join(char for char in spaced if unicodedata.category(char)[0] != "C" or char in JOINERS)
+    return kept if any(unicodedata.category(char)[0] in "LNPS" and char not in BLANKS for char in kept) else ""
 
 
 def runs_right_to_left(text: str) -> bool:

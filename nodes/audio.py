@@ -90,8 +90,8 @@ class SpectrogramToAudio(io.ComfyNode):
 
     @classmethod
     def execute(cls, spectrogram, vocoder=None, iterations=48, magnitude="vocoder", loop=False) -> io.NodeOutput:
+        inputs.in_range(cls, locals())
         pictures = inputs.picture(spectrogram, "SpectrogramToAudio")
-        inputs.in_range(cls, {"iterations": iterations})
         progress = comfy.utils.ProgressBar(len(pictures))
         return io.NodeOutput(sound(play(pictures, vocoder, iterations, magnitude == "picture", progress.update_absolute, loop)))
 
@@ -140,7 +140,7 @@ class AudioToSpectrogram(io.ComfyNode):
     @classmethod
     def execute(cls, audio, seconds, normalize=True, channels=inputs.MIXES[0]) -> io.NodeOutput:
         node = "AudioToSpectrogram"
-        inputs.in_range(cls, {"seconds": seconds})
+        inputs.in_range(cls, locals())
         progress = comfy.utils.ProgressBar(1)
         return io.NodeOutput(spectrogram_of(inputs.mono(audio, node, channels), seconds, normalize, progress.update_absolute))
 
@@ -171,9 +171,10 @@ class TrimCanvas(io.ComfyNode):
     @classmethod
     def execute(cls, spectrogram, audio, columns) -> io.NodeOutput:
         node = "TrimCanvas"
-        inputs.in_range(cls, {"columns": columns})
+        inputs.in_range(cls, locals())
         width = inputs.picture(spectrogram, node).shape[2]
         samples, rate = inputs.waveform(audio, node)
+        inputs.pair(spectrogram, samples, node, ("spectrogram", "audio"))
         kept = width - columns
         if kept < inputs.SHORTEST_PICTURE:
             raise ValueError(

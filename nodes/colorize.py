@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import Any
 
 import comfy.model_patcher
@@ -17,6 +18,7 @@ from ..bridge.colorizing import Way, colorize
 from ..bridge.deepfloyd_folder import DEEPFLOYD_DTYPES, TOKENS, DeepFloydIF, load_deepfloyd
 from ..bridge.models import load_color_model
 from ..bridge.progress import tell
+from ..bridge.sampling_inputs import LARGEST_SEED
 from ..itsound_core import embedded
 from ..itsound_core.deepfloyd import CONDITION_LEVEL
 from ..itsound_core.views import VIEWS
@@ -51,7 +53,7 @@ class FactorizedColorize(io.ComfyNode):
                     "seed",
                     default=0,
                     min=0,
-                    max=0xFFFFFFFFFFFFFFFF,
+                    max=LARGEST_SEED,
                     control_after_generate=True,
                     tooltip="Seed of the noise. Other seeds give other colours of the same picture.",
                 ),
@@ -142,8 +144,7 @@ class FactorizedColorize(io.ComfyNode):
         noise_level: int = CONDITION_LEVEL,
         view: str = "none",
     ) -> io.NodeOutput:
-        numbers = {"seed": seed, "steps": steps, "cfg": cfg, "start_step": start_step}
-        inputs.in_range(cls, numbers | {"vae_interval": vae_interval, "noise_level": noise_level})
+        inputs.in_range(cls, locals())
         request = Request(NODE, positive, negative, seed, steps, cfg, start_step)
         way = Way(model, sampler_name, scheduler, vae, vae_interval, noise_level)
         pixels, remarks = colorize(spectrogram, request, way, view)
@@ -178,10 +179,11 @@ class LoadColorModel(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, color_model_name: str) -> Any:
         """Changes when the model's files were replaced on disk."""
-        return files.stamp(files.model_path(color_model_name, embedded.COLOR_FOLDER))
+        return files.stamp_of(partial(files.model_path, embedded_folder=embedded.COLOR_FOLDER), color_model_name)
 
     @classmethod
     def execute(cls, color_model_name: str) -> io.NodeOutput:
+        inputs.in_range(cls, locals())
         with files.naming("LoadColorModel", "color_model_name", color_model_name):
             return io.NodeOutput(*load_color_model(color_model_name))
 
@@ -228,12 +230,13 @@ class LoadDeepFloydIF(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, stage_1_name: str, stage_2_name: str, **others: Any) -> Any:
         """Changes when a stage's files were replaced on disk."""
-        return [files.stamp(files.model_path(name)) for name in (stage_1_name, stage_2_name)]
+        return [files.stamp_of(files.model_path, name) for name in (stage_1_name, stage_2_name)]
 
     @classmethod
     def execute(
         cls, stage_1_name: str, stage_2_name: str, weight_dtype: str = "default", clip: comfy.sd.CLIP | None = None
     ) -> io.NodeOutput:
+        inputs.in_range(cls, locals())
         return io.NodeOutput(*load_deepfloyd(stage_1_name, stage_2_name, weight_dtype, clip))
 
 

@@ -138,7 +138,7 @@ class ExamplesAsModel(io.ComfyNode):
         view="none",
         shifts=SHIFTS[0],
     ) -> io.NodeOutput:
-        inputs.in_range(cls, {"coherence": coherence, "gap": gap, "temperature": temperature})
+        inputs.in_range(cls, locals())
         shift = int(shifts.removesuffix(" px"))
         arrangement = Arrangement(coherence, parse_sizes(sizes), mirror, negative_space, repeat, gap, temperature, shift)
         colours = inputs.pixels(examples, NODE, "examples")
@@ -209,7 +209,7 @@ class ExamplesToAudio(io.ComfyNode):
     @classmethod
     def execute(cls, spectrogram, recording, coherence, likeness=1.0, loop=False) -> io.NodeOutput:
         node = "ExamplesToAudio"
-        inputs.in_range(cls, {"coherence": coherence, "likeness": likeness})
+        inputs.in_range(cls, locals())
         pictures = inputs.picture(spectrogram, node).cpu()
         samples, rate = inputs.waveform(recording, node, "recording")
         pictures, samples = inputs.pair(pictures, samples, node, ("spectrogram", "recording"))

@@ -114,10 +114,10 @@ class ImprintBaseline(io.ComfyNode):
         high_hz=WHOLE.high_hz,
         invert=False,
     ) -> io.NodeOutput:
+        inputs.in_range(cls, locals())
         node, area = "ImprintBaseline", Area(start, seconds, low_hz, high_hz)
         picture = inputs.picture(spectrogram, node)
         channels, picture = inputs.pair(inputs.pixels(image, node, "image"), picture, node, ("image", "spectrogram"))
-        check_rho(rho, node)
         check_area(area, node, "spectrogram", picture.shape[-1] * COLUMN, 2 * COLUMN, AUFFUSION.f_max)
         gray = imprint(channels.movedim(-1, 1).to(picture.device), picture, rho, fit, area, invert)  # BHWC -> BCHW
         return io.NodeOutput(apply_colormap(gray, "gray"))
@@ -173,11 +173,11 @@ class ImprintRecording(io.ComfyNode):
     @classmethod
     def execute(cls, image, audio, rho, start, seconds, low_hz, high_hz, fit: Fit, invert, scale: Scale = WHOLE.scale) -> io.NodeOutput:
         node = "ImprintRecording"
+        inputs.in_range(cls, locals())
         samples, rate = inputs.waveform(audio, node)
         # The default is the top of a spectrogram, or of what a recording of a lower rate holds.
         area = Area(start, seconds, low_hz, min(high_hz, rate / 2) if high_hz == WHOLE.high_hz else high_hz, scale)
         images, samples = inputs.pair(inputs.pixels(image, node, "image").cpu(), samples, node, ("image", "audio"))
-        check_rho(rho, node)
         check_area(area, node, "audio", samples.shape[-1] / rate, SHORTEST_SECONDS, rate / 2)
 
         progress = comfy.utils.ProgressBar(len(samples))
@@ -194,11 +194,6 @@ class ImprintRecording(io.ComfyNode):
         first, last = area.span(samples.shape[-1], rate)
         result = {"waveform": imprinted, "sample_rate": rate}
         return io.NodeOutput(result, spectrogram_of(inputs.mono({**result, "waveform": imprinted[..., first:last]}, node)))
-
-
-def check_rho(rho: float, node: str) -> None:
-    if not 0.0 <= rho <= 1.0:
-        raise ValueError(f"{node}: rho is {rho}; it goes from 0, no picture, to 1, black is silent. Use 0.5 to begin with.")
 
 
 def check_area(area: Area, node: str, socket: str, duration: float, shortest: float, nyquist: float) -> None:

@@ -10,7 +10,8 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..bridge import inputs
-from ..bridge.keeper_search import DRAFT_SAMPLER, LARGEST_BATCH, LARGEST_SEED, NOISY, Judge, Sampling, Search, onsets
+from ..bridge.keeper_search import DRAFT_SAMPLER, LARGEST_BATCH, NOISY, Judge, Sampling, Search, onsets
+from ..bridge.sampling_inputs import LARGEST_SEED, latent, noise_levels, noise_numbers
 from ..bridge.scoring import Scorer, one_line
 from ..bridge.vocoding import LoadedVocoder, sound
 from ..itsound_core.drafts import draft_levels, plan
@@ -122,8 +123,8 @@ class KeeperSearch(io.ComfyNode):
         batch_size: int = 0,
         view: str = "none",
     ) -> io.NodeOutput:
-        numbers = {"seed": seed, "candidates": candidates, "keepers": keepers, "budget": budget, "steps": steps, "batch_size": batch_size}
-        inputs.in_range(cls, numbers)
+        inputs.in_range(cls, locals())
+        samples, numbers = latent(latent_image, NODE), noise_numbers(latent_image, NODE)
         judge = Judge(
             NODE,
             vae,
@@ -134,9 +135,9 @@ class KeeperSearch(io.ComfyNode):
             one_line(audio_prompt, NODE, "audio_prompt"),
         )
         model = guider.model_patcher
-        canvas = comfy.sample.fix_empty_latent_channels(model, latent_image["samples"], latent_image.get("downscale_ratio_spacial"))
+        canvas = comfy.sample.fix_empty_latent_channels(model, samples, latent_image.get("downscale_ratio_spacial"))
         _check(canvas, view)
-        sigmas = comfy.samplers.KSampler(model, steps, model.load_device, sampler_name, scheduler, 1.0).sigmas
+        sigmas = noise_levels(NODE, model, steps, sampler_name, scheduler)
         if budget < candidates and any(name in sampler_name for name in NOISY):
             raise ValueError(
                 f"{NODE}: sampler_name is {sampler_name}, which adds noise of its own, so that drafts tell nothing of its samples. Choose "
@@ -148,8 +149,7 @@ class KeeperSearch(io.ComfyNode):
         except ValueError as error:
             raise ValueError(f"{NODE}: {error}") from None
         draft_sigmas = sigmas[draft_levels(planned.steps, planned.draft_steps, entries)] if planned.draft_steps else None
-        mask, batch_index = latent_image.get("noise_mask"), latent_image.get("batch_index")
-        sampling = Sampling(guider, canvas, mask, sampler_name, sigmas, draft_sigmas, batch_size, batch_index)
+        sampling = Sampling(guider, canvas, latent_image.get("noise_mask"), sampler_name, sigmas, draft_sigmas, batch_size, numbers)
         kept = Search(sampling, judge, planned, seed, keepers).run()
         latents = torch.cat([one.latent for one in kept if one.latent is not None])
         pictures, waveforms = judge.see_and_hear(latents)

@@ -11,7 +11,7 @@ import comfy.model_patcher
 import folder_paths
 from comfy_api.latest import io
 
-from ..bridge import files
+from ..bridge import files, inputs
 from ..bridge.model_pair import PairChoice, load_pair
 from ..bridge.models import WEIGHT_DTYPES, model_names
 from ..bridge.vocoding import LoadedVocoder
@@ -106,6 +106,7 @@ class LoadDualUNets(io.ComfyNode):
         audio_clip_name=files.FROM_MODEL,
         vae_name=files.FROM_MODEL,
     ) -> io.NodeOutput:
+        inputs.in_range(cls, locals())
         choice = PairChoice(image_model_name, audio_model_name, image_clip_name, audio_clip_name, vae_name)
         return io.NodeOutput(*load_pair(choice, weight_dtype))
 
@@ -135,10 +136,11 @@ class LoadVocoder(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, vocoder_name) -> Any:
         """Changes when the vocoder's files were replaced on disk."""
-        return files.stamp(_vocoder_folder(vocoder_name))
+        return files.stamp_of(_vocoder_folder, vocoder_name)
 
     @classmethod
     def execute(cls, vocoder_name) -> io.NodeOutput:
+        inputs.in_range(cls, locals())
         with files.naming("LoadVocoder", "vocoder_name", vocoder_name):
             generator = load_vocoder(_vocoder_folder(vocoder_name))
         # not CoreModelPatcher: its dynamic loading only knows ComfyUI's own layers

@@ -49,6 +49,7 @@ class RenormalizeSpectrogram(io.ComfyNode):
 
     @classmethod
     def execute(cls, spectrogram, colormap, stretch=True) -> io.NodeOutput:
+        inputs.in_range(cls, locals())
         picture = inputs.picture(spectrogram, "RenormalizeSpectrogram")
         pieces = (renormalize(picture) if stretch else picture).split(FRAMES_AT_A_TIME, dim=-1)
         after_piece = interruptible(comfy.utils.ProgressBar(1).update_absolute)
@@ -99,6 +100,7 @@ class ViewCanvas(io.ComfyNode):
     @classmethod
     def execute(cls, canvas, view, inverse=False) -> io.NodeOutput:
         node = "ViewCanvas"
+        inputs.in_range(cls, locals())
         pixels = inputs.pixels(canvas, node, "canvas")
         height, width = pixels.shape[1:3]
         square_rows = VIEWS[view].inverse_view(torch.empty(AUFFUSION.n_mels, 2)).shape[0]

@@ -49,6 +49,7 @@ class PlayImage(io.ComfyNode):
 
     @classmethod
     def execute(cls, image, audio, view="none") -> io.NodeOutput:
+        inputs.in_range(cls, locals())
         pictures = inputs.pixels(image, NODE, "image")[..., :3].cpu()
         samples, rate = inputs.mono_or_stereo(audio, NODE)
         pictures, samples = inputs.pair(pictures, samples, NODE, ("image", "audio"))

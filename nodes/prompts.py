@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
+from ..bridge import inputs
 from ..itsound_core.presets import FROM_PAIR, OFFICIAL_EXAMPLES, PAPER_AUDIO_PROMPTS, TABLE_4_IMAGES, TITLED_PAIRS, chosen, title
 
 SEEDS = ", ".join(f"{title(example.prompts).split(' / ')[0]} {example.seed}" for example in OFFICIAL_EXAMPLES)
@@ -52,6 +53,7 @@ class PaperPrompts(io.ComfyNode):
 
     @classmethod
     def execute(cls, pair: str, table_4_image: str = FROM_PAIR, table_4_audio: str = FROM_PAIR) -> io.NodeOutput:
+        inputs.in_range(cls, locals())
         return io.NodeOutput(*chosen(pair, table_4_image, table_4_audio))
 
 

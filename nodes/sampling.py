@@ -14,6 +14,7 @@ from comfy_api.latest import io
 
 from ..bridge import inputs
 from ..bridge.guider import JointGuider, ModelExpert
+from ..bridge.sampling_inputs import LARGEST_SEED, latent, noise_levels, noise_numbers
 from ..itsound_core.latents import LATENT_CHANNELS, PIXELS_PER_LATENT
 from ..itsound_core.spectrogram import AUFFUSION
 from ..itsound_core.views import IDENTITY, VIEWS
@@ -128,7 +129,7 @@ class EmptySpectrogramLatent(io.ComfyNode):
 
     @classmethod
     def execute(cls, seconds: float, batch_size: int, view: str = "none") -> io.NodeOutput:
-        inputs.in_range(cls, {"seconds": seconds, "batch_size": batch_size})
+        inputs.in_range(cls, locals())
         columns = latent_columns(seconds, even=2 if VIEWS[view] is IDENTITY else 4)  # a square is half as wide, and even too
         shape = (batch_size, LATENT_CHANNELS, AUFFUSION.n_mels // PIXELS_PER_LATENT, columns)
         samples = VIEWS[view].inverse_view(torch.zeros(shape, device=comfy.model_management.intermediate_device()))
@@ -187,9 +188,9 @@ class AddExpert(io.ComfyNode):
 
     @classmethod
     def execute(cls, guider, model, positive, negative, cfg: float, t: float, weight: float, view: str = "none") -> io.NodeOutput:
+        inputs.in_range(cls, locals())
         if not isinstance(guider, JointGuider):
             raise ValueError(f"AddExpert: guider is a {type(guider).__name__}. Connect a MultimodalGuider or another AddExpert.")
-        inputs.in_range(cls, {"cfg": cfg, "t": t, "weight": weight})
         name = f"added (number {len(guider.experts) + 1})"
         added = ModelExpert("AddExpert", name, model, positive, negative, cfg, t, weight, VIEWS[view])
         return io.NodeOutput(JointGuider([*guider.experts, added]))
@@ -213,7 +214,7 @@ class MultimodalKSampler(io.ComfyNode):
                     "seed",
                     default=0,
                     min=0,
-                    max=0xFFFFFFFFFFFFFFFF,
+                    max=LARGEST_SEED,
                     control_after_generate=True,
                     tooltip="Seed of the start noise. How well picture and sound agree depends much on it: try many.",
                 ),
@@ -244,19 +245,15 @@ class MultimodalKSampler(io.ComfyNode):
     def execute(
         cls, latent_image: dict, seed: int, steps: int, sampler_name: str, scheduler: str, denoise: float, **guider_inputs
     ) -> io.NodeOutput:
-        inputs.in_range(cls, {**guider_inputs, "seed": seed, "steps": steps, "denoise": denoise})
-        numbers = latent_image.get("batch_index")
-        if numbers is not None and len(numbers) != len(latent_image["samples"]):
-            raise ValueError(
-                f"MultimodalKSampler: latent_image is a batch of {len(latent_image['samples'])}, but batch_index names {len(numbers)}. "
-                "Choose from the batch with LatentFromBatch, which keeps both the same."
-            )
-        guider = _joint_guider("MultimodalKSampler", **guider_inputs)
+        inputs.in_range(cls, locals() | guider_inputs)
+        node = "MultimodalKSampler"
+        samples, numbers = latent(latent_image, node), noise_numbers(latent_image, node)
+        guider = _joint_guider(node, **guider_inputs)
         model = guider.model_patcher
-        samples = comfy.sample.fix_empty_latent_channels(model, latent_image["samples"], latent_image.get("downscale_ratio_spacial"))
-        sigmas = comfy.samplers.KSampler(model, steps, model.load_device, sampler_name, scheduler, denoise).sigmas
+        samples = comfy.sample.fix_empty_latent_channels(model, samples, latent_image.get("downscale_ratio_spacial"))
+        sigmas = noise_levels(node, model, steps, sampler_name, scheduler, denoise)
         samples = guider.sample(
-            comfy.sample.prepare_noise(samples, seed, latent_image.get("batch_index")),
+            comfy.sample.prepare_noise(samples, seed, numbers),
             samples,
             comfy.samplers.sampler_object(sampler_name),
             sigmas,

@@ -39,6 +39,7 @@ class SaveImageThatSounds(io.ComfyNode):
 
     @classmethod
     def execute(cls, image, audio, filename_prefix) -> io.NodeOutput:
+        inputs.in_range(cls, locals())
         pictures = inputs.pixels(image, NODE, "image").cpu()
         samples, rate = inputs.mono_or_stereo(audio, NODE)
         pictures, samples = inputs.pair(pictures, samples, NODE, ("image", "audio"))

@@ -15,6 +15,7 @@ from comfy_execution.graph_utils import ExecutionBlocker
 from torch import Tensor
 
 from ..bridge import files, inputs
+from ..bridge.sampling_inputs import latent
 from ..bridge.scoring import Scorer, gray_pictures, prompts_for, score
 from ..itsound_core import embedded, ranking
 from ..itsound_core.scatter import scatter_plot
@@ -47,12 +48,13 @@ class LoadScorers(io.ComfyNode):
     def fingerprint_inputs(cls, picture_scorer_name, sound_scorer_name) -> Any:
         """Changes when a scorer's files were replaced on disk."""
         return [
-            files.stamp(_folder(picture_scorer_name, embedded.CLIP_FOLDER)),
-            files.stamp(_folder(sound_scorer_name, embedded.CLAP_FOLDER)),
+            files.stamp_of(partial(_folder, embedded_folder=embedded.CLIP_FOLDER), picture_scorer_name),
+            files.stamp_of(partial(_folder, embedded_folder=embedded.CLAP_FOLDER), sound_scorer_name),
         ]
 
     @classmethod
     def execute(cls, picture_scorer_name, sound_scorer_name) -> io.NodeOutput:
+        inputs.in_range(cls, locals())
         with files.naming("LoadScorers", "picture_scorer_name", picture_scorer_name):
             picture = PictureScorer.load(_folder(picture_scorer_name, embedded.CLIP_FOLDER))
         with files.naming("LoadScorers", "sound_scorer_name", sound_scorer_name):
@@ -100,6 +102,7 @@ class ScoreImageAndSound(io.ComfyNode):
     @classmethod
     def execute(cls, scorer, images, audio, image_prompt, audio_prompt, prompt_per_line=False) -> io.NodeOutput:
         node = "ScoreImageAndSound"
+        inputs.in_range(cls, locals())
         pictures = gray_pictures(images, node)
         samples, rate = inputs.waveform(audio, node)
         pictures, samples = inputs.pair(pictures, inputs.mixed(samples, rate, node), node, ("images", "audio"))
@@ -154,16 +157,16 @@ class KeepBest(io.ComfyNode):
 
     @classmethod
     def execute(cls, scores, count, rule, images=None, audio=None, latents=None, picture_weight=0.5) -> io.NodeOutput:
+        inputs.in_range(cls, locals())
         total = len(scores.picture)
-        inputs.in_range(cls, {"count": count, "picture_weight": picture_weight})
         if count > total:
             raise ValueError(
                 f"KeepBest: count is {count}, but {total} samples were scored. Keep at most {total}, or sample a larger batch."
             )
         sizes = {
             "images": None if images is None else len(images),
-            "audio": None if audio is None else len(audio["waveform"]),
-            "latents": None if latents is None else len(latents["samples"]),
+            "audio": None if audio is None else len(inputs.recording(audio, "KeepBest")[0]),
+            "latents": None if latents is None else len(latent(latents, "KeepBest", "latents")),
         }
         for socket, size in sizes.items():
             if size not in (None, total):

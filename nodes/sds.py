@@ -13,6 +13,7 @@ from ..bridge.checkpoint import FOLDER
 from ..bridge.deepfloyd_folder import DeepFloydIF
 from ..bridge.distillation import LATENTS, NETWORK, Request, Settings, distill
 from ..bridge.progress import tell
+from ..bridge.sampling_inputs import LARGEST_SEED
 from ..itsound_core.latents import PIXELS_PER_LATENT
 from ..itsound_core.pixels import RGB
 from .sampling import latent_columns
@@ -73,7 +74,7 @@ class SDSBaseline(io.ComfyNode):
                     "seed",
                     default=0,
                     min=0,
-                    max=0xFFFFFFFFFFFFFFFF,
+                    max=LARGEST_SEED,
                     control_after_generate=True,
                     tooltip="Seed of the canvas and of all noise.",
                 ),
@@ -132,9 +133,7 @@ class SDSBaseline(io.ComfyNode):
         hidden: int = 256,
         canvas: str = NETWORK,
     ) -> io.NodeOutput:
-        numbers = {"iterations": iterations, "warm_start": warm_start, "lambda_sds": lambda_sds, "image_cfg": image_cfg}
-        numbers |= {"audio_cfg": audio_cfg, "crops": crops, "learning_rate": learning_rate, "seed": seed, "seconds": seconds}
-        inputs.in_range(cls, numbers | {"hidden": hidden})
+        inputs.in_range(cls, locals())
         columns = PIXELS_PER_LATENT * latent_columns(seconds)
         request = Request(
             node=cls.define_schema().node_id,

@@ -24,7 +24,6 @@ from ..itsound_core.views import VIEWS, canvas_rows
 NODE = "PlayheadVideo"
 LAYOUTS = ("captions", "picture", *(name for name, screen in SCREENS.items() if screen))
 LINE_COLOUR_NAME = "#{:02x}{:02x}{:02x}".format(*LINE_COLOUR)
-FPS_LIMITS = (1.0, 60.0)
 AAC_RATES = (44100, 48000)
 
 
@@ -50,8 +49,8 @@ class PlayheadVideo(io.ComfyNode):
                 io.Float.Input(
                     "fps",
                     default=25.0,
-                    min=FPS_LIMITS[0],
-                    max=FPS_LIMITS[1],
+                    min=1.0,
+                    max=60.0,
                     step=1.0,
                     tooltip="Frames a second: how smoothly the line moves.",
                 ),
@@ -123,8 +122,7 @@ class PlayheadVideo(io.ComfyNode):
         audio_codec: AudioCodec = AUDIO_CODECS[0],
         view="none",
     ) -> io.NodeOutput:
-        if not FPS_LIMITS[0] <= fps <= FPS_LIMITS[1]:
-            raise ValueError(f"{NODE}: fps is {fps}; it must lie between {FPS_LIMITS[0]:g} and {FPS_LIMITS[1]:g}. 25 is a good choice.")
+        inputs.in_range(cls, locals())
         colour = parse_colour(line_color)
         pictures = colours(image, "image")
         height, width = pictures.shape[1:3]
@@ -185,9 +183,12 @@ def playable(audio: dict | None, codec: AudioCodec) -> tuple[Tensor, int]:
 def parse_colour(text: str) -> Colour:
     """Red, green and blue of "#rrggbb" or a name that CSS knows."""
     try:
-        return ImageColor.getcolor(text, "RGB")[:3]
-    except ValueError as error:
-        raise ValueError(f"{NODE}: line_color is {text!r}; it must be a colour such as #ff4020 or white.") from error
+        colour = ImageColor.getcolor(text, "RGB")[:3]
+    except ValueError:
+        colour = ()
+    if not colour or not all(0 <= level <= 255 for level in colour):  # Pillow takes rgb(300, 0, 0) and 200 %
+        raise ValueError(f"{NODE}: line_color is {text!r}; it must be a colour such as #ff4020 or white.")
+    return colour
 
 
 NODES = [PlayheadVideo]

@@ -31,6 +31,9 @@ def drawn(text: str, width: int = 400, max_lines: int = 3) -> np.ndarray:
         ("lone \ud83d surrogate", "lone  surrogate"),
         ("e\u0301", "\u00e9"),
         ("می\u200cخواهم", "می\u200cخواهم"),
+        *((blank, "") for blank in ("\u200b", "\u200d \u2060\ufeff", "\u00ad", "\u0301", "\u115f\u3164", "\u2800", "\ufe0f")),
+        ("🐕", "🐕"),
+        ("...", "..."),
     ],
 )
 def test_control_characters_go_and_letters_stay(text, cleaned):

@@ -3,6 +3,7 @@
 import importlib
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -300,6 +301,14 @@ class TestTrimCanvas:
         with pytest.raises(ValueError, match="TrimCanvas: columns is 60, but the spectrogram is 64 .*Set columns to 58 or less"):
             nodes.TrimCanvas.execute(torch.zeros(1, 256, 64, 3), audio(tone(0.64)), 60)
 
+    def test_batches_that_do_not_match_are_refused(self, nodes):
+        with pytest.raises(ValueError, match="TrimCanvas: spectrogram is a batch of 2 and audio a batch of 3.*Give both"):
+            nodes.TrimCanvas.execute(torch.zeros(2, 256, 64, 3), audio(torch.zeros(3, 1, 10240)), 32)
+
+    def test_one_sound_of_several_pictures_stays_one(self, nodes):
+        trimmed, sound = nodes.TrimCanvas.execute(torch.zeros(2, 256, 64, 3), audio(tone(0.64)), 32).args
+        assert len(trimmed) == 2 and len(sound["waveform"]) == 1
+
 
 class TestCycleConsistency:
     def test_a_sound_agrees_with_its_own_picture(self, nodes):
@@ -332,13 +341,37 @@ class TestCycleConsistency:
             nodes.CycleConsistency.execute(torch.zeros(2, 256, 64, 3), audio(torch.zeros(3, 1, 10240)))
 
 
+SILENCE = torch.zeros(1, 1, 16000)
 BAD_SOUNDS = {
+    "text": ("a bell.wav", "audio is no AUDIO: it has no waveform. Load the file with LoadAudio"),
+    "an empty AUDIO": ({}, "audio is no AUDIO: it has no waveform"),
+    "a list for samples": (audio([[[0.0]]]), "audio is no AUDIO"),
+    "no sample rate": (
+        {"waveform": SILENCE},
+        "audio has the sample rate None; it must be a whole number from 1000 to 655350 Hz.*LoadAudio",
+    ),
+    "text for a rate": (audio(SILENCE, "16000"), "audio has the sample rate 16000; it must be a whole number"),
+    "a rate that is NaN": (audio(SILENCE, math.nan), "audio has the sample rate nan"),
+    "an infinite rate": (audio(SILENCE, math.inf), "audio has the sample rate inf"),
+    "half a hertz": (audio(SILENCE, 44100.5), "audio has the sample rate 44100.5"),
+    "two rates": (audio(SILENCE, torch.tensor([16000, 16000])), "audio has the sample rate tensor"),
+    "7 Hz": (audio(SILENCE, 7), "audio has the sample rate 7; it must be a whole number from 1000"),
+    "999 Hz": (audio(SILENCE, 999), "audio has the sample rate 999"),
+    "1 GHz": (audio(SILENCE, 10**9), "audio has the sample rate 1000000000"),
+    "bool samples": (audio(SILENCE > 1), "audio has torch.bool for samples; they are real numbers.*LoadAudio"),
+    "complex samples": (audio(SILENCE.to(torch.complex64)), "audio has torch.complex64 for samples"),
+    "a number": (audio(torch.tensor(0.5)), r"audio has the shape \(\); AUDIO is \(batch, channels, samples\)"),
+    "beyond float32": (audio(SILENCE.double() + 1e300), r"audio holds samples of up to 1e\+300; AUDIO lies in -1\.\.1"),
+    "beyond reason": (audio(SILENCE - 1e20), r"audio holds samples of up to 1e\+20"),
     "None": (None, "audio is None.*Use another file"),
     "zero length": (audio(torch.zeros(1, 1, 0)), r"audio has zero length \(\(1, 1, 0\)\).*Check the start and duration"),
     "no channels": (audio(torch.zeros(1, 0, 100)), r"audio has the shape \(1, 0, 100\).*LoadAudio"),
     "no batch": (audio(torch.zeros(1, 16000)), r"audio has the shape \(1, 16000\); AUDIO is \(batch, channels, samples\).*LoadAudio"),
     "NaN": (audio(torch.full((1, 1, 16000), float("nan"))), "audio holds 16000 samples that are NaN.*again"),
-    "no rate": (audio(torch.zeros(1, 1, 16000), 0), "audio has the sample rate 0; it must be above 0 Hz.*LoadAudio"),
+    "no rate": (
+        audio(torch.zeros(1, 1, 16000), 0),
+        "audio has the sample rate 0; it must be a whole number from 1000 to 655350 Hz.*LoadAudio",
+    ),
 }
 
 
@@ -353,6 +386,8 @@ def test_audio_without_sound_is_refused_with_node_culprit_and_remedy(nodes, case
 
 
 BAD_PICTURES = {
+    "text": ("a picture.png", "is no IMAGE. Connect the IMAGE output of a loader"),
+    "complex": (torch.zeros(1, 256, 64, 3, dtype=torch.complex64), "is no IMAGE"),
     "height not 256": (torch.zeros(1, 512, 512, 3), "512 x 512 pixels; a spectrogram is 256 high.*AudioToSpectrogram"),
     "NaN": (torch.full((1, 256, 64, 3), float("nan")), "49152 values that are NaN.*--fp32-vae"),
     "out of range": (torch.full((1, 256, 64, 3), 2.0), r"values from 2 to 2; an IMAGE lies in 0\.\.1.*in the node before"),
@@ -386,3 +421,20 @@ def test_griffin_lim_asks_comfyui_for_its_memory(nodes, monkeypatch):
     monkeypatch.setattr(comfy.model_management, "free_memory", lambda size, device, *rest, **options: asked.append(size))
     nodes.SpectrogramToAudio.execute(torch.zeros(2, 256, 100, 3), iterations=1)
     assert len(asked) == 2 and min(asked) > 100 * 40_000
+
+
+@pytest.mark.parametrize("rate", [16000.0, torch.tensor(16000), np.int64(16000), np.float32(16000)], ids=str)
+def test_a_rate_may_be_any_kind_of_whole_number(nodes, rate):
+    assert encode(nodes, audio(tone(0.64), rate)).shape[2] == 64
+
+
+@pytest.mark.parametrize("scale", [1.0, 32768.0, 2.0**31])
+def test_samples_that_were_never_brought_to_full_scale_are(nodes, scale):
+    """Some node may have made floats of integers; a recording is brought to its peak all the same."""
+    torch.testing.assert_close(encode(nodes, audio(scale * tone(0.64))), encode(nodes, audio(tone(0.64))), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("rate", [47999, 96001])
+def test_a_rate_without_common_factors_with_16_khz_is_seen_as_any_other(nodes, rate):
+    odd, even = (loudest_row(encode(nodes, audio(tone(0.64, of), of))) for of in (rate, 48000))
+    assert odd == even

@@ -439,6 +439,17 @@ def test_a_start_beyond_the_steps_and_pictures_that_are_no_spectrograms_are_refu
     complain(nodes, "NaN or infinite", model=quarter, spectrogram=spectrogram() * float("nan"))
 
 
+def test_a_scheduler_that_cannot_make_a_single_step_is_named_with_the_remedy(nodes, quarter, unsampled):
+    one_step = dict(model=quarter, steps=1, start_step=0, scheduler="kl_optimal")
+    complain(nodes, "at steps 1 the noise levels of scheduler kl_optimal are NaN. Set steps to 2 or more", **one_step)
+
+
+def test_context_windows_that_overlap_by_their_whole_length_are_refused(nodes, latent, unsampled):
+    windowed = latent["model"].clone()
+    windowed.model_options["context_handler"] = SimpleNamespace(context_length=4, context_overlap=4, dim=3)
+    complain(nodes, "model has context windows with context_overlap 4 and context_length 4", model=windowed, vae=latent["vae"])
+
+
 def test_a_model_that_overflows_is_named_instead_of_saved_as_black(nodes, quarter):
     broken = quarter.clone()
     broken.set_model_sampler_post_cfg_function(lambda args: args["denoised"] * float("nan"))
@@ -474,12 +485,16 @@ def test_a_colour_folder_of_ones_own_brings_its_text_encoder(nodes, models, tmp_
     [
         ("latent", "a latent-space model: in_channels is 4 instead of 3.*goes to FactorizedColorize with its VAE"),
         ("stage-1", "DeepFloyd IF .which LoadDeepFloydIF loads"),
-        ("gone", "is missing"),
     ],
 )
 def test_a_folder_that_is_no_colour_model_is_refused_by_what_it_is(nodes, name, words):
     with pytest.raises(ValueError, match=f'LoadColorModel: color_model_name is "diffusers/{name}".*{words}'):
         nodes.LoadColorModel.execute(f"diffusers/{name}")
+
+
+def test_a_folder_that_is_gone_is_refused_by_those_that_are_there(nodes):
+    with pytest.raises(ValueError, match="LoadColorModel: color_model_name is diffusers/gone; it is one of: embedded, .*diffusers/quarter"):
+        nodes.LoadColorModel.execute("diffusers/gone")
 
 
 def test_deepfloyd_names_are_the_folders_under_diffusers(nodes):

@@ -26,6 +26,8 @@ def test_a_name_that_every_file_system_takes_stays_as_it_is(checked, name):
     [
         ("", "leaves a name empty"),
         (" . ", "leaves a name empty"),
+        ("\u200b", "leaves a name empty"),
+        ("a/\u3164", "leaves a name empty"),
         ("a//b", "leaves a name empty"),
         ("a/", "leaves a name empty"),
         ("../run", "leads out of the folder"),

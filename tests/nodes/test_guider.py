@@ -568,10 +568,10 @@ def test_a_wide_canvas_under_the_square_view_is_refused(joint):
 # Context windows
 
 
-def windowed(model, length=8):
+def windowed(model, length=8, overlap=4, dim=3, schedule="standard_static"):
     """The model as ContextWindowsManual makes it: windows of so many latents along the width."""
-    settings = dict(context_length=length, context_overlap=4, context_schedule="standard_static", context_stride=1, closed_loop=False)
-    return context_windows.ContextWindowsManualNode.execute(model, **settings, fuse_method="pyramid", dim=3, freenoise=False)[0]
+    settings = dict(context_length=length, context_overlap=overlap, context_schedule=schedule, context_stride=1, closed_loop=False)
+    return context_windows.ContextWindowsManualNode.execute(model, **settings, fuse_method="pyramid", dim=dim, freenoise=False)[0]
 
 
 @pytest.mark.parametrize("sides", [("image",), ("audio",), ("image", "audio")])
@@ -597,6 +597,32 @@ def test_a_canvas_within_one_context_window_is_sampled_as_one_batch(joint, audio
     audio = count_calls(windowed(audio_model, length=32), calls)
     assert torch.equal(run(joint(audio=audio), noise(batch=3)), run(joint(), noise(batch=3)))
     assert len(calls) == 4
+
+
+@pytest.mark.parametrize("schedule", ["standard_static", "standard_uniform", "looped_uniform"])
+@pytest.mark.parametrize("overlap", [8, 20])
+@pytest.mark.parametrize("side", ["image", "audio"])
+def test_context_windows_that_overlap_by_their_whole_length_are_refused(joint, image_model, side, overlap, schedule):
+    guider = joint(**{side: windowed(image_model, overlap=overlap, schedule=schedule)})
+    with pytest.raises(
+        ValueError, match=f"MultimodalGuider: the {side} model has context windows with context_overlap {overlap} and context_length 8"
+    ):
+        run(guider)
+
+
+def test_an_overlap_does_not_matter_where_the_canvas_is_one_window(joint, audio_model):
+    assert torch.equal(run(joint(audio=windowed(audio_model, length=32, overlap=40))), run(joint()))
+
+
+@pytest.mark.parametrize("dim", [4, 5])
+def test_context_windows_along_a_dimension_that_latents_do_not_have_are_refused(joint, audio_model, dim):
+    with pytest.raises(ValueError, match=f"the audio model has context windows along dim {dim}, and latents have 4. Set dim to 3"):
+        run(joint(audio=windowed(audio_model, dim=dim)))
+
+
+def test_sigmas_that_are_nan_are_laid_to_their_scheduler(joint, image_model):
+    with pytest.raises(ValueError, match="MultimodalGuider: the sigmas hold NaN.*their scheduler failed.* Set steps to 2"):
+        run(joint(), sigmas=sigmas_of(image_model, 1, "kl_optimal"))
 
 
 # Clones of one model
@@ -825,7 +851,8 @@ def test_what_a_run_starts_from_must_be_finite(joint, image_model, broken, value
     calls = []
     values = {"latents": torch.zeros(SHAPE), "noise": noise(), "noise mask": torch.ones(1, 8, 16), "sigmas": sigmas_of(image_model)}
     values[broken].view(-1)[1] = value
-    with pytest.raises(ValueError, match=f"MultimodalGuider: the {broken} hold NaN or infinite .*float32"):
+    remedy = "choose another scheduler" if broken == "sigmas" else "float32"
+    with pytest.raises(ValueError, match=f"MultimodalGuider: the {broken} hold NaN or infinite .*{remedy}"):
         guider = joint(count_calls(image_model, calls))
         run(guider, values["noise"], latents=values["latents"], denoise_mask=values["noise mask"], sigmas=values["sigmas"])
     assert calls == []

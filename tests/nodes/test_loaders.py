@@ -225,6 +225,8 @@ def test_the_embedded_audio_model_brings_the_vae_that_lies_in_the_image_models_f
     write_folder(models / "diffusers" / "wide", cross_attention_dim=768, text=SMALL)
     bridge = loaders.__package__.removesuffix("nodes") + "bridge."
     pair, text = importlib.import_module(bridge + "model_pair"), importlib.import_module(bridge + "text_encoder_folder")
+    (models / "text_encoders").mkdir(exist_ok=True)
+    (models / "text_encoders" / "clip_l.safetensors").touch()
     monkeypatch.setattr(pair, "_load_clip", lambda *_: text.load_text_encoder(models / "diffusers" / "wide"))  # a real one is large
     folder = importlib.import_module(loaders.__package__.removesuffix("nodes") + "itsound_core.embedded").IMAGE_FOLDER
     shipped = load_file(folder / "vae" / "diffusion_pytorch_model.safetensors")["decoder.conv_out.weight"]

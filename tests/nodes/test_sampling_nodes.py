@@ -57,7 +57,7 @@ def ksample(nodes, guider_inputs):
     """MultimodalKSampler's LATENT on an empty canvas; keywords change inputs."""
 
     def execute(latent_image=None, **changes):
-        latent_image = latent_image or empty(1, 4, 8, 16)
+        latent_image = empty(1, 4, 8, 16) if latent_image is None else latent_image
         with torch.inference_mode():
             return nodes.MultimodalKSampler.execute(latent_image=latent_image, **guider_inputs | SAMPLING | changes)[0]
 
@@ -270,6 +270,27 @@ def test_add_expert_refuses_numbers_outside_their_widgets(nodes, guider_inputs, 
 def test_a_batch_with_another_number_of_indices_is_refused(ksample):
     with pytest.raises(ValueError, match="MultimodalKSampler: latent_image is a batch of 2, but batch_index names 3.*LatentFromBatch"):
         ksample(empty(2, 4, 8, 16, batch_index=[0, 1, 2]))
+
+
+@pytest.mark.parametrize("numbers", [[-1], [0.5], ["1"], [2**40], [None]], ids=str)
+def test_a_batch_index_that_is_no_number_of_a_sample_is_refused(ksample, numbers):
+    with pytest.raises(
+        ValueError, match=r"MultimodalKSampler: batch_index of latent_image names .*; it counts samples, from 0.*LatentFromBatch"
+    ):
+        ksample(empty(1, 4, 8, 16, batch_index=numbers))
+
+
+@pytest.mark.parametrize("latent_image", ["latent", {"samples": None}, {"noise_mask": None}, torch.zeros(1, 4, 8, 16)], ids=str)
+def test_what_is_no_latent_is_refused(ksample, latent_image):
+    with pytest.raises(ValueError, match="MultimodalKSampler: latent_image is no LATENT. Connect EmptySpectrogramLatent"):
+        ksample(latent_image)
+
+
+def test_a_scheduler_that_cannot_make_a_single_step_is_named_with_the_remedy(ksample):
+    with pytest.raises(ValueError, match="MultimodalKSampler: at steps 1 the .* scheduler kl_optimal are NaN. Set steps to 2 or more"):
+        ksample(steps=1, scheduler="kl_optimal")
+    assert ksample(steps=2, scheduler="kl_optimal")["samples"].isfinite().all()
+    assert ksample(steps=1, scheduler="kl_optimal", denoise=0.5)["samples"].isfinite().all()
 
 
 def test_the_largest_seed_of_the_widget_is_sampled(ksample):

@@ -90,6 +90,16 @@ def test_a_prompt_is_read_once_however_many_samples_it_has(nodes, scorer, monkey
     assert torch.equal(found.picture[2:3], alone.picture) and torch.equal(found.sound[2:3], alone.sound)
 
 
+@torch.inference_mode()
+@pytest.mark.parametrize("line_break", ["\n", "\r\n", "\r", "\n\n", "\n\u200b\n"])
+def test_a_line_ends_where_someone_pressed_enter_and_nowhere_else(nodes, scorer, line_break):
+    """Pasted text brings form feeds, line separators and other characters that str.splitlines takes for ends."""
+    first = "a\x0bcastle\x0con\u2028a\x85hill\x1cby\u2029night"
+    prompts = f"{first}{line_break}a dog", "a bell"
+    found, *_ = nodes.ScoreImageAndSound.execute(scorer, images(), audio(), *prompts, prompt_per_line=True).result
+    assert found.image_prompts == ("a castle on a hill by night", "a dog")
+
+
 def test_colours_are_scored_as_the_gray_that_sounds(nodes, scorer):
     gray = images(1).mean(dim=-1, keepdim=True).expand(-1, -1, -1, 3) * 0.5 + 0.25
     tint = torch.tensor([0.1, -0.1, 0.0])
@@ -108,6 +118,8 @@ def test_colours_are_scored_as_the_gray_that_sounds(nodes, scorer):
         ({"images": images() * torch.nan}, "NaN"),
         ({"audio": {"waveform": torch.zeros(2, 1, 0), "sample_rate": RATE}}, "zero length"),
         ({"image_prompt": " \n"}, "image_prompt is empty"),
+        *(({"image_prompt": blank}, "image_prompt is empty") for blank in ("\u200b", "\u2060\ufeff", "\u3164", "\u2800", "\u0301", "\0")),
+        ({"audio_prompt": "\u200b\n\u200d", "prompt_per_line": True}, "audio_prompt has 0 lines for 2 samples"),
         ({"audio_prompt": "a\nb\nc", "prompt_per_line": True}, "audio_prompt has 3 lines for 2 samples.*turn prompt_per_line off"),
     ],
 )
@@ -141,6 +153,20 @@ def test_the_best_are_kept_in_order_with_all_that_belongs_to_them(nodes):
 def test_the_weighted_rule_follows_its_weight(nodes):
     found = scores(nodes, [1.0, 2.0], [2.0, 1.0])
     assert [nodes.KeepBest.execute(found, 1, "weighted", picture_weight=weight).result[3] for weight in (0.0, 1.0)] == ["0", "1"]
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"audio": {"waveform": torch.zeros(2, 1, 10)}}, "audio has the sample rate None; it must be a whole number from 1000"),
+        ({"audio": "a bell"}, "audio is no AUDIO: it has no waveform"),
+        ({"latents": "latents"}, "latents is no LATENT"),
+        ({"latents": {}}, "latents is no LATENT"),
+    ],
+)
+def test_what_is_no_sound_and_no_latent_is_refused(nodes, given, told):
+    with pytest.raises(ValueError, match=f"KeepBest: {told}"):
+        nodes.KeepBest.execute(scores(nodes, [1.0, 2.0], [1.0, 2.0]), 1, "rank product", **given)
 
 
 def test_an_output_whose_input_is_open_blocks_what_uses_it_with_a_word(nodes):

@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -376,15 +377,43 @@ def test_a_schedule_on_apples_gpu_is_read_without_float64(bridge, latent_models,
 
 def test_a_checkpoint_of_another_run_is_refused_by_what_differs(module, vae, latent_models, output):
     refuse = partial(refused, module, vae, latent_models, checkpoint_name="run")
+    two_others = {"audio_negative": conditioning(8), "image_negative": conditioning(9)}
     distilled(module, vae, latent_models, iterations=3, checkpoint_name="run")
-    refuse("another run: lambda_sds, prompts differ", lambda_sds=0.5, image_positive=conditioning(9))
+    refuse("another run: lambda_sds, image_positive differ", lambda_sds=0.5, image_positive=conditioning(9))
+    refuse("another run: seconds differ", seconds=1.28)
+    refuse("another run: seconds, seed, audio_negative, image_negative differ. Set them", seconds=1.28, seed=6, **two_others)
     refuse("run is at iteration 3, beyond the 2 asked for", iterations=2)
     (output / "sds" / "run.pt").write_bytes(b"not a checkpoint")
     refuse("run.pt cannot be read: it is damaged, or not a checkpoint of this node. Delete it, or choose another checkpoint_name.$")
 
 
+def test_a_checkpoint_from_before_prompts_were_recorded_one_by_one_goes_on_and_names_all_of_them(module, vae, latent_models, output):
+    meant = distilled(module, vae, latent_models, iterations=4)
+    distilled(module, vae, latent_models, iterations=2, checkpoint_name="run")
+    kept = torch.load(output / "sds" / "run.pt", weights_only=True)
+    assert len(kept.pop("prompts")) == 4
+    torch.save(kept, output / "sds" / "run.pt")
+    words = "another run: audio_positive, audio_negative, image_positive, image_negative differ"
+    refused(module, vae, latent_models, words, checkpoint_name="run", image_positive=conditioning(9))
+    assert torch.equal(meant, distilled(module, vae, latent_models, iterations=4, checkpoint_name="run"))
+
+
+@pytest.mark.parametrize("side", ["audio", "image"])
+def test_context_windows_that_overlap_by_their_whole_length_are_refused(module, vae, latent_models, side):
+    windowed = [model.clone() for model in latent_models]
+    windowed[side == "audio"].model_options["context_handler"] = SimpleNamespace(context_length=4, context_overlap=5, dim=3)
+    refused(module, vae, windowed, f"{side}_model has context windows with context_overlap 5 and context_length 4")
+
+
 @pytest.mark.parametrize(
-    ("name", "words"), [(251 * "n", "too long"), ("a\0b", "Windows refuses it"), ("nul", "a device's name"), ("a:b", "':'")]
+    ("name", "words"),
+    [
+        ("\u200b", "leaves a name empty"),
+        (251 * "n", "too long"),
+        ("a\0b", "Windows refuses it"),
+        ("nul", "a device's name"),
+        ("a:b", "':'"),
+    ],
 )
 def test_a_name_that_a_file_system_refuses_is_refused_before_anything_is_loaded(module, vae, latent_models, output, name, words):
     refused(module, vae, latent_models, f"checkpoint_name is .*{words}", checkpoint_name=name)

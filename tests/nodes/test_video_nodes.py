@@ -238,9 +238,13 @@ def test_bad_input_is_refused_with_node_culprit_and_remedy(nodes, image, audio, 
 @pytest.mark.parametrize(
     ("fps", "wishes", "message"),
     [
-        (0.0, {}, "fps is 0.0; it must lie between 1 and 60"),
+        (0.0, {}, "fps is 0.0; it is a number from 1.0 to 60.0"),
         (float("nan"), {}, "fps is nan"),
         (25.0, {"line_color": "blurple"}, "line_color is 'blurple'; it must be a colour"),
+        *(
+            (25.0, {"line_color": beyond}, "line_color is '.*'; it must be a colour")
+            for beyond in ("rgb(300,0,0)", "rgb(0, 0, 256)", "rgb(200%,0%,0%)", "hsl(0,200%,50%)", "hsv(0,300%,300%)")
+        ),
         (25.0, {"image_below": torch.zeros(3, 64, 64, 3)}, "image is a batch of 2 and image_below a batch of 3"),
         (25.0, {"image_below": torch.zeros(0, 64, 64, 3)}, "image_below has the shape"),
     ],
