@@ -68,7 +68,8 @@ def in_range(node: type[io.ComfyNode], values: Mapping[str, object]) -> None:
         elif isinstance(widget, (io.String.Input, io.Color.Input)) and not isinstance(value, str):
             wanted = "it is text"
         if wanted:
-            raise ValueError(f"{schema.node_id}: {widget.id} is {_shown(value)}; {wanted}. Change what is linked to it.")
+            shown = f'"{_shown(value)}"' if isinstance(widget, io.Combo.Input) and isinstance(value, str) else _shown(value)
+            raise ValueError(f"{schema.node_id}: {widget.id} is {shown}; {wanted}. Change what is linked to it.")
 
 
 def _wanted_choice(node: type[io.ComfyNode], combo: io.Combo.Input, value: object) -> str | None:

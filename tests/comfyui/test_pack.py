@@ -79,6 +79,28 @@ def test_a_prompt_that_cannot_run_is_refused_by_name(server: Server) -> None:
         list(server.run(prompt))
 
 
+def test_a_socket_of_two_types_is_written_as_cores_own_are_and_takes_no_third(server: Server, object_info: dict[str, Any]) -> None:
+    """Whoever reads /object_info meets such sockets in ComfyUI itself."""
+
+    def unions(ours: bool) -> dict[str, str]:
+        known = locales.of_pack(object_info)
+        groups = ((name, group) for name, info in object_info.items() if (name in known) == ours for group in info["input"].values())
+        specs = ((name, spec) for name, group in groups if isinstance(group, dict) for spec in group.values())
+        return {name: spec[0] for name, spec in specs if isinstance(spec[0], str) and "," in spec[0]}
+
+    assert unions(ours=True) == {"FactorizedColorize": "MODEL,DEEPFLOYD_IF", "SDSBaseline": "MODEL,DEEPFLOYD_IF"}
+    assert unions(ours=False)
+
+    prompt: workflow.Prompt = {
+        "1": {"class_type": "LoadColorModel", "inputs": {"color_model_name": "embedded"}},
+        "2": {"class_type": "EmptyImage", "inputs": {"width": 64, "height": 256, "batch_size": 1, "color": 0}},
+        "3": {"class_type": "FactorizedColorize", "inputs": {"spectrogram": ["2", 0], "model": ["1", 1]}},
+        "4": {"class_type": "PreviewImage", "inputs": {"images": ["3", 0]}},
+    }
+    with pytest.raises(QuickstartError, match="CLIP.*MODEL,DEEPFLOYD_IF|MODEL,DEEPFLOYD_IF.*CLIP"):
+        list(server.run(prompt))
+
+
 def test_a_choice_that_a_link_brings_is_refused_by_the_node_with_what_there_is(server: Server) -> None:
     """ComfyUI lets a switch's output into every widget, and looks at no value that comes over a link."""
     prompt: workflow.Prompt = {
@@ -87,7 +109,7 @@ def test_a_choice_that_a_link_brings_is_refused_by_the_node_with_what_there_is(s
         "3": {"class_type": "EmptySpectrogramLatent", "inputs": {"seconds": 1.28, "batch_size": 1, "view": ["2", 0]}},
         "4": {"class_type": "PreviewAny", "inputs": {"source": ["3", 0]}},
     }
-    with pytest.raises(QuickstartError, match="EmptySpectrogramLatent: view is three-row square; it is one of: none, two-row square"):
+    with pytest.raises(QuickstartError, match='EmptySpectrogramLatent: view is "three-row square"; it is one of: none, two-row square'):
         list(server.run(prompt))
 
 

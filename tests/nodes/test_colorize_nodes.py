@@ -493,7 +493,7 @@ def test_a_folder_that_is_no_colour_model_is_refused_by_what_it_is(nodes, name, 
 
 
 def test_a_folder_that_is_gone_is_refused_by_those_that_are_there(nodes):
-    with pytest.raises(ValueError, match="LoadColorModel: color_model_name is diffusers/gone; it is one of: embedded, .*diffusers/quarter"):
+    with pytest.raises(ValueError, match='LoadColorModel: color_model_name is "diffusers/gone"; it is one of: embedded, .*quarter'):
         nodes.LoadColorModel.execute("diffusers/gone")
 
 

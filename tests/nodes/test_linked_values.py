@@ -45,7 +45,7 @@ def test_a_choice_that_is_in_no_list_is_refused_before_anything_else_is_looked_a
         name = node.define_schema().node_id
         for combo in widgets(node, io.Combo.Input):
             said = refusal(node, combo.id, value)
-            shown = " ".join(str(value).split())[:60]
+            shown = f'"{value}"' if isinstance(value, str) else " ".join(str(value).split())[:60]
             assert said.startswith(f"{name}: {combo.id} is {shown}"), said
             if not combo.options:  # as LoadDeepFloydIF's, before its folders are there: the first is all that can be told
                 assert "; there is nothing to choose from" in said
