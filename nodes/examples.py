@@ -161,7 +161,7 @@ class ExamplesToAudio(io.ComfyNode):
             category="Images that Sound/audio",
             description="Plays a spectrogram by pieces of your own recording: finds for each moment the place that is most like it, joins "
             "them without clicks, and makes them as loud as the picture is. It sounds like the recording, in stereo and at its own rate.",
-            search_aliases=["own phase", "mosaic", "concatenative synthesis", "image to sound", "my recording", "granular"],
+            search_aliases=["own phase", "mosaic", "concatenative synthesis", "my recording", "granular"],
             inputs=[
                 io.Image.Input(
                     "spectrogram",

@@ -208,6 +208,7 @@ def every_node(pack: Pack, scale: Scale) -> Iterator[Record]:
     if "examples_model" in got:
         text = got["examples_text"]
         yield run("MultimodalKSampler", image_model=got["examples_model"], image_positive=text, image_negative=text, image_cfg=1.0)
+    yield run("ExamplesToAudio", recording=got["recording"])
     for side, vae in (("color", None), ("image", got["vae"])):
         painter = {"model": got[f"{side}_model"], "positive": got[f"{side}_positive"], "negative": got[f"{side}_negative"]}
         yield run("FactorizedColorize", **painter, vae=vae, start_step=1)
