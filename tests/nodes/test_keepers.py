@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -261,3 +262,28 @@ def test_bad_input_is_named_before_anything_is_sampled(modules, graph, monkeypat
     monkeypatch.setattr(modules["search"].Search, "run", lambda self: pytest.fail("sampled"))
     with pytest.raises(ValueError, match=f"KeeperSearch: .*{told}"):
         search(modules, graph, **inputs)
+
+
+def test_as_many_samples_fit_as_there_would_be_room_for_without_other_models(modules, graph, monkeypatch):
+    """The memory that other models hold is counted as free, as ComfyUI would unload them; what the guider's own model holds is not."""
+    patcher = graph["guider"].model_patcher
+    sampling = modules["search"].Sampling(graph["guider"], graph["canvas"]["samples"], None, "ddim", torch.ones(2), None, 0)
+
+    def loaded(model, held):
+        return SimpleNamespace(device=patcher.load_device, model=SimpleNamespace(model=model), model_loaded_memory=lambda: held)
+
+    def fitting(*models):
+        monkeypatch.setattr(comfy.model_management, "current_loaded_models", list(models))
+        return sampling._fitting(8)
+
+    monkeypatch.setattr(patcher.model, "memory_required", lambda shape: 100 * shape[0])
+    monkeypatch.setattr(comfy.model_management, "get_free_memory", lambda device=None: 400)
+    assert fitting() == 2
+    assert fitting(loaded(object(), 400)) == 4
+    assert fitting(loaded(object(), 400), loaded(patcher.model, 800)) == 4
+
+
+def test_a_scorer_that_gives_nan_is_laid_to_the_node_that_asked_it(modules, graph, monkeypatch):
+    monkeypatch.setattr(graph["scorer"].sound.model, "forward", lambda *given: torch.full((1,), torch.nan))
+    with pytest.raises(ValueError, match="^KeeperSearch: a scorer gave NaN"):
+        search(modules, graph, candidates=2, keepers=1, budget=2.0)
