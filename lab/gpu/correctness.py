@@ -218,7 +218,7 @@ def every_node(pack: Pack, scale: Scale) -> Iterator[Record]:
     one = {"samples": got["latent_image"]["samples"][:1]}
     yield run("KeeperSearch", latent_image=one, candidates=4, keepers=1, budget=4 * scale.steps, vocoder=got.get("vocoder"))
     small = {"iterations": scale.distillation_steps // 4 + 1, "warm_start": 0, "hidden": 8, "image_model": got["color_model"]}
-    yield run("SDSBaseline", **small, image_positive=got["color_positive"], image_negative=got["color_negative"])
+    yield run("SDSBaseline", **small, canvas="network", image_positive=got["color_positive"], image_negative=got["color_negative"])
     yield from _deepfloyd(runner, run)
     with TemporaryDirectory() as folder:
         _outputs_to(Path(folder))

@@ -84,13 +84,13 @@ def run_part(pack):
 
 def test_every_node_runs_once(pack, run_part):
     records = run_part("nodes")
-    assert {record.state for record in records} == {HELD}, records
+    assert not [record for record in records if record.state != HELD]
     assert len({record.name for record in records}) == len(importlib.import_module("lab.gpu.comfyui").Pack().nodes())
 
 
 def test_the_guider_is_held_to_the_plain_loop_and_distillation_to_what_it_leaves(run_part):
     records = run_part("agreement", "distillation")
-    assert {record.state for record in records} == {HELD}, records
+    assert not [record for record in records if record.state != HELD]
     assert [record.name for record in records if "guider" in record.part] == ["float32"]
 
 
