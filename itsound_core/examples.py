@@ -49,7 +49,6 @@ class Gaussian:
     def estimate(self, z: Tensor, variance: Tensor) -> Tensor:
         """(B, C, H, W): mu + s2 / (s2 + sigma^2) (z - mu)."""
         mean = self._mean(z)
-        mean = self._mean(z)
         return mean + self.variance / (self.variance + variance) * (z - mean)
 
     def _mean(self, z: Tensor) -> Tensor:

@@ -65,9 +65,13 @@ def add_window_arguments(parser: argparse.ArgumentParser, full_share: float) -> 
     parser.add_argument("--full-share", type=float, default=full_share, help="last share of the budget, trained at full width")
 
 
-def draw_timesteps(batch: int, density: Tensor, generator: torch.Generator) -> Tensor:
-    """One timestep from each of `batch` equally likely strata of `density` (1000,), so that every batch spans the schedule."""
-    quantile = (torch.arange(batch) + torch.rand(batch, generator=generator)) / batch
+def draw_timesteps(batch: int, density: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """One timestep from each of `batch` equally likely strata of `density` (1000,), so that every batch spans the schedule.
+
+    On the density's device, by that device's own generator where none is given.
+    """
+    at = density.device
+    quantile = (torch.arange(batch, device=at) + torch.rand(batch, generator=generator, device=at)) / batch
     return torch.searchsorted(density.cumsum(0) / density.sum(), quantile).clamp(max=TRAINING_STEPS - 1)
 
 

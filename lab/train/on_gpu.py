@@ -24,6 +24,7 @@ import torch
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor
 
+from .denoiser_training import draw_timesteps
 from .noise_levels import NoiseLevels
 from .prompts import PLUS
 from .train_unet import alphas_cumprod, timestep_density, unet_of, window_sizes
@@ -81,12 +82,6 @@ class Bank:
         texts = self.prompts[self.starts[key] + chosen]
         empty = torch.rand(batch, device=self.device) < null_share
         return latents, torch.where(empty[:, None, None], self.null, texts)
-
-
-def stratified(batch: int, density: Tensor) -> Tensor:
-    """`denoiser_training.draw_timesteps` on the density's device."""
-    quantile = (torch.arange(batch, device=density.device) + torch.rand(batch, device=density.device)) / batch
-    return torch.searchsorted(density.cumsum(0) / density.sum(), quantile).clamp(max=len(density) - 1)
 
 
 def canvases_to_watch(folder: Path, text: dict[str, Tensor], pattern: str) -> tuple[Tensor, Tensor]:
@@ -156,7 +151,7 @@ def main() -> None:
 
     def loss_of(width: int, batch: int) -> Tensor:
         latent, texts = bank.draw(batch, width, args.null_share)
-        timestep = stratified(batch, density)
+        timestep = draw_timesteps(batch, density)
         noise = torch.randn(latent.shape, device=device)
         alpha = alphas[timestep].view(-1, 1, 1, 1)
         noisy = (alpha.sqrt() * latent + (1.0 - alpha).sqrt() * noise).contiguous(memory_format=torch.channels_last)

@@ -39,7 +39,7 @@ def watched(vae: AutoencoderKL) -> dict[str, nn.Module]:
 def spike(features: Tensor, floor: float) -> Tensor:
     """How far the largest activation of each item (B, C, H, W) stands above the floor, and above what one in a thousand exceeds."""
     size = features.abs().flatten(1)
-    limit = size.detach().float().quantile(0.999, dim=1).clamp(min=floor) if size.shape[1] < 2**23 else torch.tensor(floor)
+    limit = size.detach().quantile(0.999, dim=1).clamp(min=floor)
     return F.relu(size.amax(dim=1) / limit - 1).mean()
 
 
