@@ -144,7 +144,7 @@ def make_one(server: Server, arguments: argparse.Namespace) -> None:
     say(f'\nThe picture looks like "{looks_like}". It is a spectrogram, and its sound is like "{sounds_like}":')
     for kind, path in files:
         say(f"  {kind:8} {path}")
-    say("The models are small ones that ship with the pack, made in hours on a CPU: expect sketches. Another --seed gives another try.")
+    say("The models are small ones that ship with the pack: expect sketches. Another --seed gives another try.")
 
 
 def run_with_progress(server: Server, prompt: workflow.Prompt) -> list[tuple[str, Path]]:
