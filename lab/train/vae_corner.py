@@ -1,10 +1,12 @@
 """Train the embedded VAE's decoder further until nothing stands in its lower left corner.
 
-    python -m lab.train.vae_corner --data data --steps 600     # data/vae-corner, a diffusers folder; resumes none, takes 25 minutes
+    python -m lab.train.vae_corner --data data --steps 600     # data/vae-corner, a diffusers folder; resumes none, takes an hour
     python -m lab.train.vae_corner --data data --evaluate models/embedded-image/vae data/vae-corner
 
 The decoder had learnt to steer its group norms by a spike of activation where zero padding marks a corner; it showed as a speckle. Crops
 are as tall as a canvas, so each has that corner; the difference there counts by itself, and activations far above all others are penalised.
+They are of several widths, whole canvases among them: a group norm averages over the width, and 700 steps of squares alone lost the spike
+but left whole pictures 9 levels too bright, where squares were right to 1.
 
 Needs data/latent_code.npz, data/pictures/{drawn,apart}.npy and data/sounds/{train,dev}.npy.
 """
@@ -29,6 +31,7 @@ CORNER = 16  # pixels
 CORNER_WEIGHT, SPIKE_WEIGHT = 0.5, 0.02
 FLOORS = {"mid": 8.0, "last": 40.0}  # activations below are no spikes
 RATE, EMA_DECAY = 2e-4, 0.98
+WIDTHS = (256, 256, 512, 1024)  # pixels, drawn with equal chances
 
 
 def watched(vae: AutoencoderKL) -> dict[str, nn.Module]:
@@ -44,21 +47,23 @@ def spike(features: Tensor, floor: float) -> Tensor:
 
 
 class Crops:
-    """Random squares as tall as a canvas, of drawings and spectrograms."""
+    """Random parts as tall as a canvas, of drawings and spectrograms."""
 
     def __init__(self, data: Path, rng: np.random.Generator):
         self.sources = [np.load(data / name, mmap_mode="r") for name in ("pictures/drawn.npy", "sounds/train.npy")]
         self.rng = rng
 
     def draw(self) -> Tensor:
-        """(1, 256, 256), 0..1."""
+        """(1, 256, one of `WIDTHS`), 0..1."""
         source = self.sources[int(self.rng.random() < SOUND_SHARE)]
         canvas = source[self.rng.integers(len(source))]
-        columns = (self.rng.integers(canvas.shape[1]) + np.arange(canvas.shape[0])) % canvas.shape[1]
+        width = min(int(self.rng.choice(WIDTHS)), canvas.shape[1])
+        start = 0 if width == canvas.shape[1] else self.rng.integers(canvas.shape[1])
+        columns = (start + np.arange(width)) % canvas.shape[1]
         return torch.from_numpy(canvas[:, columns])[None].float() / 255
 
 
-def train(data: Path, start: Path, output: Path, steps: int, seed: int) -> None:
+def train(data: Path, start: Path, output: Path, steps: int, rate: float, seed: int) -> None:
     torch.set_num_threads(1)
     torch.manual_seed(seed)
     code, crops = LatentCode.load(data / "latent_code.npz"), Crops(data, np.random.default_rng(seed))
@@ -69,7 +74,7 @@ def train(data: Path, start: Path, output: Path, steps: int, seed: int) -> None:
     features: dict[str, Tensor] = {}
     for name, module in watched(vae).items():
         module.register_forward_hook(lambda _module, _args, value, name=name: features.update({name: value}))
-    optimizer = torch.optim.AdamW(trained, RATE, betas=(0.9, 0.99), weight_decay=0)
+    optimizer = torch.optim.AdamW(trained, rate, betas=(0.9, 0.99), weight_decay=0)
     recent: list[list[float]] = []
     for step in range(steps):
         wanted = crops.draw()
@@ -80,7 +85,7 @@ def train(data: Path, start: Path, output: Path, steps: int, seed: int) -> None:
         spikes = spike(features["mid"], FLOORS["mid"]) + spike(features["last"], FLOORS["last"])
         loss = loss_of(shown, wanted[:, None]) + CORNER_WEIGHT * corner + SPIKE_WEIGHT * spikes
         for group in optimizer.param_groups:
-            group["lr"] = RATE * min(1.0, (step + 1) / 20, 3 * (1 - step / steps))
+            group["lr"] = rate * min(1.0, (step + 1) / 20, 3 * (1 - step / steps))
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(trained, 1.0)
@@ -125,6 +130,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("data"))
     parser.add_argument("--start", type=Path, default=VAE_FOLDER / "vae", help="folder of the VAE to begin with")
     parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--rate", type=float, default=RATE)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--evaluate", type=Path, nargs="+", help="folders to compare, instead of training")
     args = parser.parse_args()
@@ -134,7 +140,7 @@ def main() -> None:
             for name, (corner, elsewhere) in evaluate(args.data, folder, 28).items():
                 print(f"{folder}: {name}: {corner:.2f} levels in the corner, {elsewhere:.2f} elsewhere")
         return
-    train(args.data, args.start, args.data / "vae-corner", args.steps, args.seed)
+    train(args.data, args.start, args.data / "vae-corner", args.steps, args.rate, args.seed)
 
 
 if __name__ == "__main__":

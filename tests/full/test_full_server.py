@@ -25,7 +25,8 @@ def test_picture_and_sound_come_out_of_the_whole_graph(models, tmp_path):
         prompt = workflow.to_prompt(template, server.get("/object_info"))
         names = {"image_model_name": "checkpoints/sd15.safetensors", "audio_model_name": "diffusers/auffusion", "weight_dtype": "fp16"}
         workflow.node_of(prompt, "LoadDualUNets").update(names)
-        workflow.node_of(prompt, "LoadVocoder")["vocoder_name"] = "diffusers/auffusion"
+        prompt["vocoder"] = {"class_type": "LoadVocoder", "inputs": {"vocoder_name": "diffusers/auffusion"}}
+        workflow.node_of(prompt, "SpectrogramToAudio")["vocoder"] = ["vocoder", 0]
         workflow.node_of(prompt, "MultimodalKSampler")["steps"] = 2
         done = [kind for kind, _ in server.run(prompt)]
 
