@@ -6,7 +6,8 @@
 The decoder had learnt to steer its group norms by a spike of activation where zero padding marks a corner; it showed as a speckle. Crops
 are as tall as a canvas, so each has that corner; the difference there counts by itself, and activations far above all others are penalised.
 They are of several widths, whole canvases among them: a group norm averages over the width, and 700 steps of squares alone lost the spike
-but left whole pictures 9 levels too bright, where squares were right to 1.
+but left whole pictures 9 levels too bright, where squares were right to 1. What is shipped was trained by these 700, then by 450 steps
+of all widths at half the rate.
 
 Needs data/latent_code.npz, data/pictures/{drawn,apart}.npy and data/sounds/{train,dev}.npy.
 """
