@@ -39,6 +39,8 @@ GAPS = (0, 64)
 """Columns between two copies: an imprint's tiles have none, examples 8 latents."""
 FOUND_SIGMA = 0.3
 """At which the examples' denoiser answers with the example that a finished canvas shows, at its place."""
+ALONE = 3.5
+"""Guidance of a sound that is imprinted."""
 FREE = 0.8
 """Of the photo, as from_a_photo's SolidMask has it."""
 
@@ -138,6 +140,8 @@ class Maker:
                 canvas = self.imprinted_again(way, picture, sound, seed)
             else:
                 canvas = self.decode(ddim(Examples(way, self.denoiser(picture, way), audio, late), noise, STEPS))
+        elif way.method in ("onto", "repair"):
+            canvas = self.decode(self.from_imprint(way, picture, sound, seed, noise))
         elif way.method == "photo":
             canvas = self.decode(self.from_photo(way, picture, sound, noise))
         else:
@@ -170,6 +174,19 @@ class Maker:
 
     def path(self, way: Way, index: int) -> Path:
         return self.folder / way.name / f"{index:02d}.png"
+
+    def from_imprint(self, way: Way, picture: Picture, sound: str, seed: int, noise: Tensor) -> Tensor:
+        """Latents of the sound with an imprint of itself as its example, or denoised from that."""
+        latents = self.encode(imprint(picture.gray()[None, None], self.alone(sound, seed, ALONE)[None], way.rho, "tile")[0])
+        audio = self.predictor("audio", sound, way.audio_guidance)
+        if way.method == "onto":
+            return ddim(Examples(way, ExampleDenoiser([latents], way.coherence), audio, audio), noise, STEPS)
+        intervals = SCHEDULE.intervals(STEPS)[STEPS - round(way.denoise * STEPS) :]
+        latents = self.noised(latents, noise, intervals[0][0])
+        for timestep, following in intervals:
+            estimate = audio(latents, torch.tensor(timestep))
+            latents = self.noised(denoised(latents, estimate, SCHEDULE.alpha(timestep)), estimate, following)
+        return latents
 
     def from_photo(self, way: Way, picture: Picture, sound: str, noise: Tensor) -> Tensor:
         """Latents as the template from_a_photo samples them, within a soft mask, from the picture as an imprint's tiles lay it."""

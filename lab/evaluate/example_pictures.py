@@ -1,7 +1,8 @@
-"""Pictures and sounds that photos are tried with in sounds: two sets that share nothing.
+"""Pictures and sounds that photos are tried with in sounds: what is chosen on "development" and "tuning" is confirmed on "confirm", which
+shares nothing with them.
 
 Photos: the repository's cat and scikit-image's samples (camera CC0, coffee CC0, rocket and astronaut NASA, coins of the Brooklyn Museum's
-open collection), unpacked once:
+open collection, retina CC0, motorcycle of the Middlebury stereo datasets), unpacked once:
 
     pip install --no-deps --target data/skimage scikit-image==0.25.2
 
@@ -24,9 +25,9 @@ PHOTOS = REPO / "data" / "skimage" / "skimage" / "data"
 SIDE = 256
 
 
-def word() -> Image.Image:
+def word(text: str = "SOUND") -> Image.Image:
     picture = Image.new("L", (512, SIDE))
-    ImageDraw.Draw(picture).text((256, 128), "SOUND", 255, ImageFont.load_default(150), "mm")
+    ImageDraw.Draw(picture).text((256, 128), text, 255, ImageFont.load_default(150), "mm")
     return picture
 
 
@@ -100,6 +101,18 @@ SETS = {
         ),
         ("a violin", "xylophone playing", "birds chirping", "an explosion"),
         3_000_000,
+    ),
+    "tuning": Material(
+        (
+            Picture("astronaut", photo("astronaut.png")),
+            Picture("coins", photo("coins.png")),
+            Picture("motorcycle", photo("motorcycle_left.png")),
+            Picture("retina", photo("retina.jpg")),
+            Picture("sun", sun, "a drawing of a flower"),
+            Picture("echo", lambda: word("ECHO")),
+        ),
+        ("a violin", "xylophone playing", "birds chirping", "an explosion", "organ playing", "a car engine"),
+        5_000_000,
     ),
     "confirm": Material(
         (
