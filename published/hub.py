@@ -20,7 +20,7 @@ os.environ["HF_HUB_ENABLE_HF_TRANSFER"] = "0"  # that of older releases leaves h
 from huggingface_hub import HfApi, constants, get_hf_file_metadata, get_token, hf_hub_url
 from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.file_download import http_get
-from huggingface_hub.utils import build_hf_headers
+from huggingface_hub.utils import build_hf_headers, get_session
 
 THIS_MACHINE = {"localhost", "127.0.0.1", "::1"}
 TRIES = 3  # in a row without a new byte, each of which the library repeats by itself
@@ -80,6 +80,7 @@ class Hub:
 
     def repository(self, name: str, revision: str) -> Repository:
         """What `revision` is now."""
+        watch_redirects()
         try:
             info, token = self._api.model_info(name, revision=revision, files_metadata=True, timeout=TIMEOUT, token=False), None
             if info.gated:
@@ -98,6 +99,7 @@ class Hub:
 
     def append(self, repository: Repository, file: File, part: Path) -> None:
         """Get what `part` lacks of `file`. Raises one of NETWORK_ERRORS."""
+        watch_redirects()
         url = hf_hub_url(repository.name, file.path, revision=repository.commit, endpoint=self.endpoint)
         token = repository.token or False
         location = urljoin(url, get_hf_file_metadata(url, token=token, timeout=TIMEOUT).location)
@@ -159,6 +161,21 @@ def require_allowed(url: str, location: str) -> None:
     """Let a redirect lead to https only, or from this machine to itself."""
     if not secure(location) or (on_this_machine(location) and not on_this_machine(url)):
         raise FetchError(f"{url} leads to {location}, where it should not: only https is followed. Nothing was fetched.")
+
+
+def watch_redirects() -> None:
+    """Have the library's session call `look_where_it_leads`. Before each use: after some errors the library makes itself another one."""
+    session: Any = get_session()
+    hooks = (session.event_hooks if hasattr(session, "event_hooks") else session.hooks)["response"]  # httpx's, or requests'
+    if look_where_it_leads not in hooks:
+        hooks.append(look_where_it_leads)
+
+
+def look_where_it_leads(response: Any, **_: Any) -> None:
+    """Called by the library with each answer, before it goes where a redirect leads: the first is not the only one."""
+    location = response.headers.get("Location")
+    if location and 300 <= response.status_code < 400:
+        require_allowed(str(response.url), urljoin(str(response.url), location))
 
 
 def part_of(target: Path) -> Path:

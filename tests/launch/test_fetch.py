@@ -46,6 +46,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_HEAD(self) -> None:
         """What a file is, without its bytes; of the large ones also where they lie."""
         hub, path = self.hub, unquote(urlsplit(self.path).path)
+        hub.seen.append((self.headers["Host"], path, dict(self.headers)))
         hub.heads.append((path, {name.title(): value for name, value in self.headers.items()}))
         name = path.partition(COMMIT)[2][1:] or path.removeprefix("/storage/")
         if path in hub.refusals:
@@ -59,6 +60,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         hub, path = self.hub, unquote(urlsplit(self.path).path)
+        hub.seen.append((self.headers["Host"], path, dict(self.headers)))
         hub.requests.append((path, {name.title(): value for name, value in self.headers.items()}))
         if path in hub.refusals:
             status, headers = hub.refusals[path]
@@ -104,6 +106,8 @@ class FakeHub:
     def __init__(self) -> None:
         self.requests: list[tuple[str, dict[str, str]]] = []
         self.heads: list[tuple[str, dict[str, str]]] = []
+        self.seen: list[tuple[str, str, dict[str, str]]] = []
+        """Of every request the server's name and port, the path, the headers."""
         self.refusals: dict[str, tuple[int, dict[str, str]]] = {}
         self.files = dict(FILES)
         self.listing = [entry(path, data) for path, data in FILES.items()]
@@ -376,6 +380,40 @@ def test_a_redirect_off_https_is_not_followed(hub: FakeHub, models: Path, where:
     hub.storage = where
     with pytest.raises(FetchError, match="only https is followed|is not allowed"):
         fetch(TINY, models, agreed=True)
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("asked", ["api", "file", "storage"])
+def test_wherever_and_however_the_hub_redirects_the_token_stays_with_it(
+    hub: FakeHub, models: Path, monkeypatch: pytest.MonkeyPatch, status: int, asked: str
+) -> None:
+    """From the listing, from the file, from where that led: each time to another name and port."""
+    monkeypatch.setenv("HF_TOKEN", "secret")
+    hub.gated = "auto"
+    api, file, moved = f"/api/models/someone/tiny/revision/{COMMIT}", f"/someone/tiny/resolve/{COMMIT}/unet/model.bin", "/storage/moved"
+    hub.files["moved"] = WEIGHTS
+    if asked == "api":
+        hub.refusals[api] = (status, {"Location": hub.storage + "/api/models/someone/tiny/revision/main"})
+    elif asked == "file":
+        hub.refusals[file] = (status, {"Location": hub.storage + WEIGHTS_URL})
+    else:
+        hub.refusals[WEIGHTS_URL] = (status, {"Location": hub.url.replace("127.0.0.1", "localhost") + moved})
+    fetch(TINY, models, agreed=True)
+    assert weights(models).read_bytes() == WEIGHTS
+    told = {host for host, _, headers in hub.seen if "secret" in str(headers)}
+    assert told == {urlsplit(hub.url).netloc} < {host for host, _, _ in hub.seen}
+
+
+@pytest.mark.parametrize("where", ["http://example.com/file", "ftp://example.com/file", "file:///etc/passwd"])
+@pytest.mark.parametrize("asked", ["api", "file", "storage"])
+def test_a_redirect_off_https_is_not_followed_from_wherever_it_leads(
+    hub: FakeHub, models: Path, monkeypatch: pytest.MonkeyPatch, asked: str, where: str
+) -> None:
+    paths = {"api": "/api/models/someone/tiny/revision/main", "file": f"/someone/tiny/resolve/{COMMIT}/unet/model.bin"}
+    hub.refusals[paths.get(asked, WEIGHTS_URL)] = (302, {"Location": where})
+    with pytest.raises(FetchError, match="only https is followed. Nothing was fetched"):
+        fetch(TINY, models, agreed=True)
+    assert not list(models.rglob("*.bin"))
 
 
 def test_a_redirect_from_elsewhere_to_this_machine_is_not_followed() -> None:
