@@ -14,6 +14,7 @@ import folder_paths
 import torch
 
 from ..itsound_core.sds import Distillation
+from ..itsound_core.weights import require_unpacked
 from .files import checked_name
 from .fingerprint import Fingerprint
 from .saving import write_together
@@ -74,6 +75,7 @@ class Checkpoint:
         if not os.path.exists(self.path):  # False too where the path is too long; `try_to_write` says so
             return None
         try:
+            require_unpacked(self.path)
             with torch.inference_mode(False):  # the optimiser goes on with these very tensors
                 kept = torch.load(self.path, weights_only=True, map_location="cpu")
             settings, state, prompts = kept["settings"], kept["state"], dict(kept.get("prompts", {}))

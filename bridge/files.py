@@ -6,6 +6,7 @@ import hashlib
 import os
 import pickle
 import struct
+import zipfile
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +16,7 @@ import folder_paths
 from safetensors import SafetensorError
 
 from ..itsound_core.captions import clean
-from ..itsound_core.weights import unreadable
+from ..itsound_core.weights import require_unpacked, unreadable
 
 EMBEDDED, FROM_MODEL = "embedded", "from the model"
 MODEL_INDEX, UNET_CONFIG = "model_index.json", "unet/config.json"
@@ -28,7 +29,7 @@ RESERVED = {"CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$", *(f"{port}{number}"
 """Names of devices on Windows, whatever their ending."""
 UNREADABLE = (
     *(ValueError, TypeError, LookupError, ArithmeticError, AssertionError, AttributeError),
-    *(RuntimeError, OSError, EOFError, SafetensorError, struct.error, pickle.UnpicklingError),
+    *(RuntimeError, OSError, EOFError, SafetensorError, struct.error, pickle.UnpicklingError, zipfile.BadZipFile),
 )
 """What reading a damaged file can raise. Not Exception: in older versions of ComfyUI the interrupt is one."""
 
@@ -135,8 +136,9 @@ def _wrong_in(part: str) -> str | None:
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Tell of whatever a damaged file of weights raises as a ValueError that names it."""
+    """Refuse a file of weights that unpacks to more than it is, and tell of whatever a damaged one raises as a ValueError that names it."""
     try:
+        require_unpacked(path)
         yield
     except comfy.model_management.OOM_EXCEPTION:
         raise  # ComfyUI makes room when it sees this one

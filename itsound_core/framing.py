@@ -84,6 +84,8 @@ class Captions:
         self.heading = Typeface("".join(HEADINGS), size * 3 // 4)
         filled = {heading: text for heading, text in zip(HEADINGS, map(clean, prompts), strict=True) if text}
         self.column = (width - self.margin) // max(len(filled), 1) - self.margin
+        most = max(self.column, 1) * MAX_LINES  # a letter is a pixel wide at least; a prompt may be as long as a book
+        filled = {heading: text[: most + 1] for heading, text in filled.items()}
         typefaces = {heading: Typeface(text, size) for heading, text in filled.items()}
         self.columns = [(heading, face, face.wrap(filled[heading], self.column, MAX_LINES)) for heading, face in typefaces.items()]
         self.height = max((self._text_top + face.line_height * len(lines) + self.margin for _, face, lines in self.columns), default=0)

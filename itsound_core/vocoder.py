@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import pickle
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -23,7 +24,7 @@ from torch import Tensor, nn
 from .mel_inversion import mel_to_magnitude
 from .progress import OnStep
 from .spectrogram import AUFFUSION, SpectrogramFormat, istft, stft
-from .weights import require_fit, shapes_of, unreadable
+from .weights import require_fit, require_unpacked, shapes_of, unreadable
 
 RESIDUAL_SLOPE = 0.1
 LAST_SLOPE = 0.01
@@ -297,8 +298,9 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path)
+        require_unpacked(path)
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, EOFError, RuntimeError, ValueError, KeyError) as error:
+    except (zipfile.BadZipFile, SafetensorError, pickle.UnpicklingError, EOFError, RuntimeError, ValueError, KeyError) as error:
         raise unreadable(path, error) from error
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("generator"), dict):
         held = ", ".join(map(str, list(checkpoint)[:5])) if isinstance(checkpoint, dict) else type(checkpoint).__name__

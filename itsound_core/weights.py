@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import zipfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
@@ -25,6 +27,19 @@ def shapes_in(path: Path) -> dict[str, tuple[int, ...]]:
             return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118  (not a mapping)
     except (SafetensorError, OSError) as error:
         raise unreadable(path, error) from error
+
+
+def require_unpacked(path: Path | str) -> None:
+    """Raise ValueError for a file of weights in a zip archive, as torch.save writes, whose entries are packed or overlap.
+
+    torch.save packs nothing, so such a file holds no more than its own size; a packed one of a megabyte can fill the memory.
+    """
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        held = sum(entry.file_size for entry in archive.infolist())
+    if held > os.path.getsize(path):
+        raise ValueError(f"it unpacks to {held / 1e6:.0f} MB, and torch saves weights unpacked")
 
 
 def unreadable(path: Path, error: Exception) -> ValueError:

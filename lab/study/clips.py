@@ -27,6 +27,11 @@ AAC_RATE = 48000
 CODECS = {"video": {"h264"}, "audio": {"aac", "flac", "mp3"}}
 """What every current browser plays in an MP4."""
 
+UNREADABLE = (OSError, ValueError, SyntaxError, av.FFmpegError, soundfile.SoundFileError, Image.DecompressionBombError)
+"""SyntaxError is Pillow's, of a broken PNG; its last is for a picture that would fill the memory."""
+LONGEST = 3600
+"""Seconds of a clip."""
+
 
 class StudyError(Exception):
     """Something that the one who runs the study can mend: its text says what and how."""
@@ -36,7 +41,7 @@ class StudyError(Exception):
 def readable(path: Path) -> Iterator[None]:
     try:
         yield
-    except (OSError, ValueError, SyntaxError, av.FFmpegError, soundfile.SoundFileError) as error:  # SyntaxError: Pillow, of a broken PNG
+    except UNREADABLE as error:
         raise StudyError(f"{path} cannot be read: {error}") from None
 
 
@@ -92,12 +97,19 @@ class Still(NamedTuple):
         with readable(self.picture), Image.open(self.picture) as picture:
             picture.load()
         with readable(self.sound):
-            if not len(soundfile.read(self.sound)[0]):
+            if not len(self.samples()[0]):
                 raise ValueError("it is empty")
+
+    def samples(self) -> tuple[np.ndarray, int]:
+        """(T, channels) and their rate. Raises ValueError where the header tells of more than a clip can be: soundfile would make room."""
+        with soundfile.SoundFile(self.sound) as file:
+            if file.frames > LONGEST * file.samplerate:
+                raise ValueError(f"it says that it lasts {file.frames / file.samplerate:.0f} s, and a clip lasts {LONGEST} s at most")
+            return file.read(dtype="float32", always_2d=True), file.samplerate
 
     def mp4(self) -> bytes:
         """The line crosses the picture once in the sound; both prompts stand below, as in the paper's videos."""
-        sound, rate = soundfile.read(self.sound, dtype="float32", always_2d=True)
+        sound, rate = self.samples()
         with Image.open(self.picture) as picture:
             pixels = torch.from_numpy(np.array(picture.convert("RGB"))) / 255
 

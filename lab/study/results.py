@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from .clips import StudyError, readable
 
 QUESTIONS = {"sounds": "sound", "looks": "picture", "fits": "alignment"}
 """The page's name of each question and the table's, in the table's order."""
+PARTICIPANT = re.compile(r"[A-Za-z0-9_-]{1,40}")
+"""What the page takes as a code; it is printed."""
 
 
 def read_json(path: Path) -> Any:
@@ -40,8 +43,14 @@ def read_answers(paths: list[Path], key: dict) -> tuple[dict[str, list[dict]], l
         saved = read_json(path)
         try:
             if saved["study"] != key["study"]:
-                raise StudyError(f"{path} is of study {saved['study']}, the key of {key['study']}: give each study's answers with its key.")
-            participant, given = str(saved["participant"]), saved["answers"]
+                other = str(saved["study"])
+                raise StudyError(
+                    f"{path} is of study {other if other.isalnum() else ascii(other)}, the key of {key['study']}: "
+                    "give each study's answers with its key."
+                )
+            participant, given = saved["participant"], saved["answers"]
+            if not PARTICIPANT.fullmatch(participant):
+                raise ValueError(f"no participant's code is {participant!r}")
             check(given, key["pairs"])
         except (KeyError, TypeError, ValueError) as error:
             raise StudyError(f"{path} is not what the survey saves ({error!r}): leave it out.") from None
