@@ -1,6 +1,16 @@
-"""Texts of somebody who means harm, as a workflow that was downloaded may hold them. Run as code, each sets `window.ran`, or makes a file."""
+"""Texts, names and files of somebody who means harm, as a downloaded workflow may bring them.
+
+Run as code, each text sets `window.ran` or makes a file.
+"""
 
 from __future__ import annotations
+
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import soundfile
 
 MARKUP = {
     "image": "<img src=x onerror=\"window.ran='image'\">",
@@ -50,3 +60,25 @@ NAMES = {
     "escape": "..%2f..%2fevil",
 }
 """Names of files and folders that lead elsewhere, on some system."""
+
+
+def write_huge_picture(path: Path) -> None:
+    """A gray PNG of 50000 x 50000 pixels, 2.5 GB, in some kilobytes; all but the first rows are missing."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header, rows = struct.pack(">IIBBBBB", 50_000, 50_000, 8, 0, 0, 0, 0), zlib.compress(bytes(50_001 * 20), 9)
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b""))
+
+
+def write_lying_sound(path: Path) -> None:
+    """A FLAC or WAV of a tenth of a second, at 16 kHz, whose header says 2^36 - 1 samples, or 4 GB."""
+    soundfile.write(path, np.full(1600, 0.1), 16000)
+    data = bytearray(path.read_bytes())
+    if path.suffix == ".flac":
+        data[21] |= 0x0F
+        data[22:26] = b"\xff" * 4
+    else:
+        data[4:8] = data[40:44] = b"\xff\xff\xff\xfe"
+    path.write_bytes(data)

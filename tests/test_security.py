@@ -1,8 +1,9 @@
-"""What the pack's own code may not do: run text as code, unpickle freely, reach the network, or write files by itself."""
+"""What the pack's own code may not do: run text as code or markup, unpickle freely, reach the network, or write files by itself."""
 
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -78,3 +79,38 @@ def test_nodes_reach_no_network_start_no_process_and_write_no_file(path: Path) -
             mode = [*call.args[first : first + 1], *(keyword.value for keyword in call.keywords if keyword.arg == "mode")]
             reads = all(ast.unparse(argument).strip("'\"") in ("r", "rb") for argument in mode)
             assert reads or "open" in OUTPUT_WRITERS.get(named(path), ()), f"line {call.lineno}: opened for writing"
+
+
+SCRIPTS = sorted([*(REPO / "web").rglob("*.js"), REPO / "lab" / "study" / "survey.js"])
+MARKUP_FROM_TEXT = re.compile(
+    r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|srcdoc|createContextualFragment|DOMParser|setHTML|\beval\b|new Function"
+    r"|set(?:Timeout|Interval)\(\s*[\"'`]|javascript:"
+)
+ELSEWHERE = re.compile(r"https?://(?!www\.w3\.org/2000/svg\b)|XMLHttpRequest|WebSocket|EventSource|sendBeacon|\bimport\(")
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=named)
+def test_no_script_makes_markup_of_text_or_asks_another_machine(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert not MARKUP_FROM_TEXT.findall(text) and not ELSEWHERE.findall(text)
+    for origin in re.findall(r"""from "([^"]+)";""", text):
+        assert origin.startswith("./") or origin in ("../../../scripts/api.js", "../../../scripts/app.js"), origin
+
+
+def test_help_translations_and_graphs_that_ship_hold_no_markup_and_load_nothing_from_elsewhere() -> None:
+    pages = [*(REPO / "web" / "docs").rglob("*.md"), *(REPO / "locales").rglob("*.json")]
+    pages += [*(REPO / "workflows").glob("*.json"), *(REPO / "subgraphs").glob("*.json")]
+    assert len(pages) > 100
+    for path in pages:
+        prose = re.sub(r"`[^`]*`", "", path.read_text(encoding="utf-8"))  # code is shown as it is
+        assert not re.findall(r"<[a-zA-Z/!]|javascript:|\bon\w+\s*=\s*[\\\"']", prose), path
+        assert not re.findall(r"!\[[^]]*\]\((?!img/[\w.]+\))", prose), f"{path} shows a picture from elsewhere"
+
+
+@pytest.mark.parametrize("path", ALL_CODE, ids=named)
+def test_tar_archives_are_unpacked_by_the_filter_that_keeps_them_in_their_folder(path: Path) -> None:
+    """tests/security/test_archives.py tries it."""
+    for name, call in calls(path):
+        assert not name.endswith("unpack_archive"), f"line {call.lineno}"
+        if name.endswith("extractall") and name != "wheel.extractall":  # zipfile leaves no folder by itself
+            assert {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}.get("filter") == "'data'", f"line {call.lineno}"

@@ -18,13 +18,15 @@ from launch.server import Server
 REPO = Path(__file__).resolve().parent.parent.parent
 CHROMIUM = shutil.which("chromium")
 LIMIT_MS = 240_000
+WATCHED, NOTES = REPO / "tests" / "comfyui" / "watched.py", "notes.txt"
 
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """ComfyUI from COMFYUI_PATH, on the CPU."""
+    """ComfyUI from COMFYUI_PATH, on the CPU, without network; see `watched`."""
     with _server(tmp_path_factory.mktemp("comfyui")) as running:
         yield running
+    assert notes(running) == "", "what the pack did while all these tests ran"
 
 
 @pytest.fixture(scope="session")
@@ -35,13 +37,21 @@ def newest_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         pytest.skip(f"{folder} is missing; `python3 quickstart.py --test` provides it")
     with _server(tmp_path_factory.mktemp("comfyui"), "--front-end-root", str(folder)) as running:
         yield running
+    assert notes(running) == "", "what the pack did while all these tests ran"
 
 
 def _server(base: Path, *options: str) -> Server:
     comfyui = os.environ.get("COMFYUI_PATH")
     if not comfyui:
         pytest.skip("COMFYUI_PATH does not name a ComfyUI folder; `python3 quickstart.py --test` provides one")
-    return Server(Path(sys.executable), Path(comfyui), base, base / "output", options=("--cpu", "--disable-api-nodes", *options))
+    server = Server(Path(sys.executable), Path(comfyui), base, base / "output", options=("--cpu", "--disable-api-nodes", *options))
+    server.command[1:1] = [str(WATCHED), str(base / NOTES), str(base)]
+    return server
+
+
+def notes(server: Server) -> str:
+    """What was done in the server that no test expects: see `watched`."""
+    return (server.base / NOTES).read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="session")
