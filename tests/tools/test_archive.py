@@ -25,7 +25,7 @@ WHOLE = ("bridge", "itsound_core", "locales", "models", "nodes", "published", "s
 """Folders of which everything that git tracks is in the archive."""
 BESIDE = {
     "__init__.py", "fetch.py", "pyproject.toml", "requirements.txt", ".comfyignore",
-    "README.md", "CHANGELOG.md", "CITATION.cff", "LICENSE", "NOTICE",
+    "README.md", "SECURITY.md", "CHANGELOG.md", "CITATION.cff", "LICENSE", "NOTICE",
     "tools/convert_vocoder.py",
 }  # fmt: skip
 MEBIBYTE = 2**20
