@@ -32,7 +32,7 @@ def griffin_lim(
     momentum: float = 0.99,
     on_step: OnStep | None = None,
 ) -> Tensor:
-    """Waveform (B, frames * hop) with the mel magnitude (B, n_mels, frames), on the device of `mel`.
+    """Waveform (B, fmt.samples(frames)) with the mel magnitude (B, n_mels, frames), on the device of `mel`.
 
     Fast Griffin-Lim with momentum (Perraudin, Balazs, Sondergaard, WASPAA 2013). The magnitude is asked for in mel bands only, so every
     second step fits it again from the sound found so far: what a band leaves open follows the phases instead of fighting them. It runs on

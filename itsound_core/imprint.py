@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, get_args
 
 import torch
@@ -36,7 +37,8 @@ class Area:
     """The part of a sound over which a picture is laid: a rectangle in time and frequency.
 
     `scale` says where its rows lie: equally far apart in mel, as in the spectrograms of this pack, or in Hz. On either, 0 to 8000 Hz are
-    the 256 rows of a spectrogram, and other ranges are as high as they are there, so that proportions are those that a viewer shows.
+    the 256 rows of Auffusion's spectrogram (0 to 10000 Hz the 512 of Riffusion's), and other ranges are as high as they are there, so that
+    proportions are those that a viewer shows.
     """
 
     start: float = 0.0
@@ -46,6 +48,8 @@ class Area:
     low_hz: float = 0.0
     high_hz: float = AUFFUSION.f_max
     scale: Scale = "mel"
+    fmt: SpectrogramFormat = AUFFUSION
+    """Whose rows are counted."""
 
     def span(self, total: int, per_second: float) -> tuple[int, int]:
         """First and last (excluded) of a sound's `total` columns or samples, `per_second` of them a second."""
@@ -69,8 +73,8 @@ class Area:
 
     def _position(self, hz: Tensor) -> Tensor:
         """Rows of a spectrogram above 0 Hz."""
-        position = hz_to_mel if self.scale == "mel" else torch.Tensor.double
-        return position(hz) / position(torch.tensor(AUFFUSION.f_max, dtype=torch.float64)) * (AUFFUSION.n_mels + 1)
+        position = partial(hz_to_mel, scale=self.fmt.mel_scale) if self.scale == "mel" else torch.Tensor.double
+        return position(hz) / position(torch.tensor(self.fmt.f_max, dtype=torch.float64)) * (self.fmt.n_mels + 1)
 
 
 WHOLE = Area()
@@ -111,7 +115,10 @@ def fit_to(image: Tensor, height: int, width: int, fit: Fit = "cover") -> Tensor
 
 
 def imprint(image: Tensor, spectrogram: Tensor, rho: float = 0.5, fit: Fit = "cover", area: Area = WHOLE, invert: bool = False) -> Tensor:
-    """spectrogram * (1 - rho * gray(1 - image)) (paper A.1), (B, n_mels, frames) in 0..1.
+    """spectrogram * (1 - rho * gray(1 - image)) (paper A.1), (B, n_mels, frames) in 0..1, in the area's format.
+
+    Where silence is white, the same with both negatives: 1 - (1 - spectrogram) * (1 - rho * gray(image)). So the picture is seen as it is,
+    and its bright parts quieten the sound.
 
     `image` is (B, C, H, W) in 0..1 of any size and channel count, `spectrogram` (B, n_mels, frames) in 0..1 with high frequencies at the
     top. The image is fitted to the area as `fit_to` says; where it does not reach, the spectrogram stays as it is. A larger rho (0..1)
@@ -124,9 +131,13 @@ def imprint(image: Tensor, spectrogram: Tensor, rho: float = 0.5, fit: Fit = "co
             "Give as many images as spectrograms, or only one of either."
         )
     frames = spectrogram.shape[-1]
-    first, last = area.span(frames, AUFFUSION.sample_rate / AUFFUSION.hop_length)
-    laid = at_frequencies(fit_to(darkness(image.float(), invert), area.rows, last - first, fit), area, band_frequencies().flip(0))
-    return spectrogram * (1.0 - rho * F.pad(laid, (first, frames - last)))
+    fmt = area.fmt
+    first, last = area.span(frames, fmt.sample_rate / fmt.hop_length)
+    white = bool(fmt.silence)
+    quieted = fit_to(darkness(image.float(), invert ^ white), area.rows, last - first, fit)
+    laid = at_frequencies(quieted, area, band_frequencies(fmt).flip(0))
+    kept = 1.0 - rho * F.pad(laid, (first, frames - last))
+    return 1.0 - (1.0 - spectrogram) * kept if white else spectrogram * kept
 
 
 def imprint_recording(

@@ -9,9 +9,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def wrap(picture: Tensor, columns: int) -> Tensor:
-    """Picture (B, n_mels, frames) with `columns` (at most frames) of the neighbouring turns on either side."""
-    return F.pad(picture, (columns, columns), mode="circular")
+def wrap(picture: Tensor, columns: int, centred: bool = False) -> Tensor:
+    """Picture (B, n_mels, frames) with `columns` (at most frames) of the neighbouring turns on either side.
+
+    centred: of a format whose sound ends with its last frame; one column more follows, so that the turn is `frames` hops long.
+    """
+    return F.pad(picture, (columns, columns + centred), mode="circular")
 
 
 def close_loop(waveform: Tensor, lead: int) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .framing import Colour, Framed, bare
-from .spectrogram import AUFFUSION
+from .spectrogram import AUFFUSION, SpectrogramFormat
 
 LINE_COLOUR: Colour = (255, 64, 32)
 OUTLINE_COLOUR: Colour = (0, 0, 0)
@@ -29,9 +29,9 @@ def frame_count(seconds: float, fps: float) -> int:
     return math.ceil(round(seconds * fps, 6))
 
 
-def spectrogram_seconds(height: int, width: int, rows: int = 1) -> float | None:
+def spectrogram_seconds(height: int, width: int, rows: int = 1, fmt: SpectrogramFormat = AUFFUSION) -> float | None:
     """Seconds in which a line crosses a spectrogram of `rows` rows, 100 columns a second; None for a picture of another height."""
-    return AUFFUSION.seconds(rows * width) if height == rows * AUFFUSION.n_mels else None
+    return fmt.seconds(rows * width) if height == rows * fmt.n_mels else None
 
 
 def rows_of(heights: Sequence[int], count: int, gap: int = 0) -> Rows:

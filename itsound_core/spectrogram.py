@@ -1,10 +1,11 @@
-"""The spectrogram that is also a picture: waveform, log-mel and normalised picture in Auffusion's convention.
+"""The spectrogram that is also a picture: waveform, mel magnitude and picture, in Auffusion's convention or in Riffusion's.
 
 Three quantities with one shape, (B, n_mels, frames):
 
-- *mel magnitude*: linear, row 0 is the lowest band;
-- *log-mel*: ln(max(mel, 1e-5)), row 0 is the lowest band, what HiFi-GAN takes;
-- *picture*: log-mel mapped to 0..1 and flipped, row 0 is the highest band, what an image model sees.
+- *mel magnitude*: linear, row 0 is the lowest band; in Riffusion's format relative to the loudest point, where it is 1;
+- *log-mel*: ln(max(mel, log_floor)), row 0 is the lowest band, what HiFi-GAN takes;
+- *picture*: 0..1 and flipped, row 0 is the highest band, what an image model sees. Auffusion's is log-mel, black where it is silent;
+  Riffusion's is 1 - mel ** 0.25, white where it is silent.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import scipy.fft
 import torch
@@ -20,10 +22,12 @@ from torch import Tensor
 
 from .progress import OnStep
 
+MelScale = Literal["slaney", "htk"]
+
 
 @dataclass(frozen=True)
 class SpectrogramFormat:
-    """Analysis parameters of a log-mel spectrogram; the defaults are Auffusion's (paper section 4.1, METHOD "The spectrogram")."""
+    """Analysis of a sound and curve of its picture; the defaults are Auffusion's (paper section 4.1): log-mel in 0..1."""
 
     sample_rate: int = 16000
     n_fft: int = 2048
@@ -36,11 +40,23 @@ class SpectrogramFormat:
     log_floor: float = 1e-5
     log_ceiling: float = 200.0
     peak: float = 0.95
+    mel_scale: MelScale = "slaney"
+    equal_area: bool = True
+    """Mel filters have equal areas (Slaney's norm); else each has a peak of 1."""
+    centred: bool = False
+    """Frame k is centred on sample k x hop, the last one on the waveform's end; else half a hop later."""
+    exponent: float | None = None
+    """Of the picture 1 - (mel / loudest point) ** exponent, which keeps no loudness; None: the picture is log-mel, black in silence."""
 
     @property
     def padding(self) -> int:
-        """Samples reflected on each side, so that frames x hop is exactly the length of the waveform."""
-        return (self.n_fft - self.hop_length) // 2
+        """Samples reflected before the waveform: not centred, so many that frames x hop is exactly its length."""
+        return self.n_fft // 2 if self.centred else (self.n_fft - self.hop_length) // 2
+
+    @property
+    def padding_after(self) -> int:
+        """Samples reflected after the waveform: as many as before, and not centred one more where the hop is odd."""
+        return self.n_fft // 2 if self.centred else self.n_fft - self.hop_length - self.padding
 
     @property
     def log_range(self) -> float:
@@ -52,13 +68,31 @@ class SpectrogramFormat:
         """Decibels between neighbouring levels of an 8-bit picture."""
         return 20.0 * self.log_range / math.log(10.0) / 255.0
 
+    @property
+    def silence(self) -> float:
+        """Picture value of silence."""
+        return 0.0 if self.exponent is None else 1.0
+
+    @property
+    def shortest(self) -> int:
+        """Frames below which the windows cannot be reflected at the edges."""
+        return self.padding // self.hop_length + 1 + self.centred
+
     def frames(self, seconds: float) -> int:
-        """Frames that hold `seconds` of sound, rounded to the nearest frame."""
+        """Columns of a canvas for `seconds` of sound, rounded to the nearest one."""
         return round(seconds * self.sample_rate / self.hop_length)
+
+    def frames_of(self, samples: int) -> int:
+        """Frames that the analysis of so many samples has."""
+        return samples // self.hop_length + self.centred
+
+    def samples(self, frames: int) -> int:
+        """Samples of the sound that `frames` frames hold; centred, a hop less than one for each frame."""
+        return (frames - self.centred) * self.hop_length
 
     def seconds(self, frames: float) -> float:
         """Length of the sound that `frames` frames hold, in seconds."""
-        return frames * self.hop_length / self.sample_rate
+        return (frames - self.centred) * self.hop_length / self.sample_rate
 
 
 SILENCE = 2.0**-17
@@ -66,7 +100,25 @@ SILENCE = 2.0**-17
 
 AUFFUSION = SpectrogramFormat()
 
+RIFFUSION = SpectrogramFormat(
+    sample_rate=44100,
+    n_fft=17640,
+    win_length=4410,
+    hop_length=441,
+    n_mels=512,
+    f_max=10000.0,
+    power_floor=0.0,
+    log_floor=1e-6,
+    log_ceiling=1.0,
+    mel_scale="htk",
+    equal_area=False,
+    centred=True,
+    exponent=0.25,
+)
+"""Riffusion's 512 rows; log_floor, below which differences in decibels do not count, is ours."""
+
 FRAMES_AT_A_TIME = 4096
+"""Frames of Auffusion's analysis; of another, so many that they take as much memory."""
 
 
 def format_at(rate: int) -> SpectrogramFormat:
@@ -91,21 +143,25 @@ def format_at(rate: int) -> SpectrogramFormat:
     )
 
 
-def hz_to_mel(hz: Tensor) -> Tensor:
-    """Slaney's mel scale: linear to 1 kHz, logarithmic above."""
+def hz_to_mel(hz: Tensor, scale: MelScale = "slaney") -> Tensor:
+    """Slaney's mel scale, linear to 1 kHz and logarithmic above, or HTK's, 2595 log10(1 + hz / 700)."""
+    if scale == "htk":
+        return 2595.0 * torch.log10(1.0 + hz / 700.0)
     linear = 3.0 * hz / 200.0
     logarithmic = 15.0 + torch.log(hz.clamp(min=1e-9) / 1000.0) * (27.0 / math.log(6.4))
     return torch.where(hz < 1000.0, linear, logarithmic)
 
 
-def _mel_to_hz(mel: Tensor) -> Tensor:
+def _mel_to_hz(mel: Tensor, scale: MelScale = "slaney") -> Tensor:
+    if scale == "htk":
+        return 700.0 * (10.0 ** (mel / 2595.0) - 1.0)
     return torch.where(mel < 15.0, 200.0 * mel / 3.0, 1000.0 * torch.exp((mel - 15.0) * (math.log(6.4) / 27.0)))
 
 
 def _band_edges(fmt: SpectrogramFormat) -> Tensor:
     """(n_mels + 2,) float64 Hz, equally far apart in mel: band k rises from edge k to edge k + 1 and falls to edge k + 2."""
-    limits = hz_to_mel(torch.tensor([fmt.f_min, fmt.f_max], dtype=torch.float64))
-    return _mel_to_hz(torch.linspace(float(limits[0]), float(limits[1]), fmt.n_mels + 2, dtype=torch.float64))
+    limits = hz_to_mel(torch.tensor([fmt.f_min, fmt.f_max], dtype=torch.float64), fmt.mel_scale)
+    return _mel_to_hz(torch.linspace(float(limits[0]), float(limits[1]), fmt.n_mels + 2, dtype=torch.float64), fmt.mel_scale)
 
 
 def band_frequencies(fmt: SpectrogramFormat = AUFFUSION) -> Tensor:
@@ -119,14 +175,15 @@ def bin_frequencies(fmt: SpectrogramFormat = AUFFUSION) -> Tensor:
 
 
 def mel_filters(fmt: SpectrogramFormat = AUFFUSION, device: torch.device | str = "cpu") -> Tensor:
-    """Triangular mel filter bank, Slaney scale and norm, (n_mels, n_fft / 2 + 1), float32."""
+    """Triangular mel filter bank of the format's scale and norm, (n_mels, n_fft / 2 + 1), float32."""
     bins = bin_frequencies(fmt)
     edges = _band_edges(fmt)
     ramps = edges[:, None] - bins[None, :]
     widths = edges.diff()[:, None]
     triangles = torch.minimum(-ramps[:-2] / widths[:-1], ramps[2:] / widths[1:]).clamp(min=0.0)
-    slaney_norm = 2.0 / (edges[2:] - edges[:-2])
-    return (triangles * slaney_norm[:, None]).float().to(device)
+    if fmt.equal_area:
+        triangles = triangles * (2.0 / (edges[2:] - edges[:-2]))[:, None]
+    return triangles.float().to(device)
 
 
 def analysis_window(fmt: SpectrogramFormat = AUFFUSION, device: torch.device | str = "cpu") -> Tensor:
@@ -135,13 +192,12 @@ def analysis_window(fmt: SpectrogramFormat = AUFFUSION, device: torch.device | s
 
 
 def stft(waveform: Tensor, fmt: SpectrogramFormat = AUFFUSION) -> Tensor:
-    """Complex spectrum (B, n_fft / 2 + 1, T // hop) of a waveform (B, T), not centred, reflect-padded by `fmt.padding`.
+    """Complex spectrum (B, n_fft / 2 + 1, frames) of a waveform (B, T), reflect-padded: `fmt.frames_of(T)` frames.
 
     Raises ValueError when the waveform is too short to be reflected.
     """
     _require_reflection(waveform, fmt)
-    after = fmt.n_fft - fmt.hop_length - fmt.padding  # a sample more where the hop is odd
-    return _stft(F.pad(waveform.float()[:, None], (fmt.padding, after), mode="reflect")[:, 0], fmt)
+    return _stft(F.pad(waveform.float()[:, None], (fmt.padding, fmt.padding_after), mode="reflect")[:, 0], fmt)
 
 
 def _require_reflection(waveform: Tensor, fmt: SpectrogramFormat) -> None:
@@ -170,7 +226,7 @@ def _stft(padded: Tensor, fmt: SpectrogramFormat) -> Tensor:
 
 
 def istft(spectrum: Tensor, fmt: SpectrogramFormat = AUFFUSION) -> Tensor:
-    """Waveform (B, frames * hop) of a complex spectrum (B, n_fft / 2 + 1, frames): windowed overlap-add, the exact inverse of `stft`.
+    """Waveform (B, fmt.samples(frames)) of a complex spectrum (B, n_fft / 2 + 1, frames): overlap-add, the exact inverse of `stft`.
 
     torch.istft cannot do this: uncentred, it refuses a window that is zero where the first frame begins.
     """
@@ -178,8 +234,8 @@ def istft(spectrum: Tensor, fmt: SpectrogramFormat = AUFFUSION) -> Tensor:
     window = analysis_window(fmt, spectrum.device)
     start = (fmt.n_fft - fmt.win_length) // 2
     pieces = torch.fft.irfft(spectrum.mT, fmt.n_fft)[..., start : start + fmt.win_length] * window
-    lead = (fmt.win_length - fmt.hop_length) // 2
-    inside = slice(lead, lead + frames * fmt.hop_length)
+    lead = fmt.padding - start
+    inside = slice(lead, lead + fmt.samples(frames))
     envelope = _overlap_add(window.square()[None, None], frames, fmt)
     return _overlap_add(pieces, frames, fmt)[:, inside] / envelope[:, inside]
 
@@ -194,17 +250,17 @@ def _overlap_add(pieces: Tensor, frames: int, fmt: SpectrogramFormat) -> Tensor:
 
 
 def magnitude(spectrum: Tensor, fmt: SpectrogramFormat = AUFFUSION) -> Tensor:
-    """sqrt(re^2 + im^2 + 1e-9) of a complex spectrum, same shape, real."""
+    """sqrt(re^2 + im^2 + power_floor) of a complex spectrum, same shape, real."""
     return torch.sqrt(spectrum.real.square() + spectrum.imag.square() + fmt.power_floor)
 
 
 def waveform_to_mel(waveform: Tensor, fmt: SpectrogramFormat = AUFFUSION, on_step: OnStep | None = None) -> Tensor:
-    """Mel magnitude (B, n_mels, T // hop) of a waveform (B, T) at fmt.sample_rate.
+    """Mel magnitude (B, n_mels, frames) of a waveform (B, T) at fmt.sample_rate, not yet relative to anything.
 
     It goes in pieces of FRAMES_AT_A_TIME frames, so that hours need little memory; on_step is called after each.
     """
     pieces = []
-    count = -(-(waveform.shape[-1] // fmt.hop_length) // FRAMES_AT_A_TIME)
+    count = -(-fmt.frames_of(waveform.shape[-1]) // _frames_at_a_time(fmt))
     for piece in _mel_pieces(waveform, fmt):
         pieces.append(piece)
         if on_step:
@@ -212,47 +268,67 @@ def waveform_to_mel(waveform: Tensor, fmt: SpectrogramFormat = AUFFUSION, on_ste
     return torch.cat(pieces, dim=-1)
 
 
+def _frames_at_a_time(fmt: SpectrogramFormat) -> int:
+    return max(1, FRAMES_AT_A_TIME * AUFFUSION.n_fft // max(fmt.n_fft, AUFFUSION.n_fft))
+
+
 def _mel_pieces(waveform: Tensor, fmt: SpectrogramFormat) -> Iterator[Tensor]:
     _require_reflection(waveform, fmt)
     filters = mel_filters(fmt, waveform.device)
-    step, beyond = FRAMES_AT_A_TIME * fmt.hop_length, fmt.n_fft - fmt.hop_length
-    last = waveform.shape[-1] + beyond - fmt.padding
+    step, beyond = _frames_at_a_time(fmt) * fmt.hop_length, fmt.n_fft - fmt.hop_length
+    last = waveform.shape[-1] + fmt.padding_after
     for begin in range(-fmt.padding, last - fmt.n_fft + 1, step):
         yield filters @ magnitude(_stft(_reflected(waveform, begin, min(begin + step + beyond, last)), fmt), fmt)
 
 
 def mel_to_log_mel(mel: Tensor, fmt: SpectrogramFormat = AUFFUSION) -> Tensor:
-    """ln(max(mel, 1e-5)), same shape."""
+    """ln(max(mel, log_floor)), same shape."""
     return mel.clamp(min=fmt.log_floor).log()
 
 
 def log_mel_to_picture(log_mel: Tensor, fmt: SpectrogramFormat = AUFFUSION) -> Tensor:
-    """Log-mel (..., n_mels, frames) to a picture of the same shape in 0..1, high frequencies at the top."""
+    """Log-mel (..., n_mels, frames) to a picture of the same shape in 0..1, high frequencies at the top, black in silence."""
     return ((log_mel - math.log(fmt.log_floor)) / fmt.log_range).clamp(0.0, 1.0).flip(-2)
+
+
+def mel_to_picture(mel: Tensor, fmt: SpectrogramFormat = AUFFUSION) -> Tensor:
+    """Mel magnitude (..., n_mels, frames), with an exponent relative to 1, to a picture of the same shape in 0..1."""
+    if fmt.exponent is None:
+        return log_mel_to_picture(mel_to_log_mel(mel, fmt), fmt)
+    return (1.0 - mel.clamp(min=0.0) ** fmt.exponent).clamp(0.0, 1.0).flip(-2)
 
 
 def picture_to_log_mel(picture: Tensor, fmt: SpectrogramFormat = AUFFUSION) -> Tensor:
     """Picture (..., n_mels, frames) in 0..1 to log-mel of the same shape, low frequencies in row 0."""
-    return picture.flip(-2) * fmt.log_range + math.log(fmt.log_floor)
+    if fmt.exponent is None:
+        return picture.flip(-2) * fmt.log_range + math.log(fmt.log_floor)
+    return mel_to_log_mel(picture_to_mel(picture, fmt), fmt)
 
 
 def picture_to_mel(picture: Tensor, fmt: SpectrogramFormat = AUFFUSION) -> Tensor:
     """Picture (..., n_mels, frames) in 0..1 to mel magnitude of the same shape, low frequencies in row 0."""
-    return picture_to_log_mel(picture, fmt).exp()
+    if fmt.exponent is None:
+        return picture_to_log_mel(picture, fmt).exp()
+    return (1.0 - picture.flip(-2)) ** (1.0 / fmt.exponent)
 
 
 def waveform_to_picture(waveform: Tensor, fmt: SpectrogramFormat = AUFFUSION, on_step: OnStep | None = None) -> Tensor:
-    """Picture (B, n_mels, T // hop) in 0..1 of a waveform (B, T) at fmt.sample_rate. The level is taken as it is.
+    """Picture (B, n_mels, frames) in 0..1 of a waveform (B, T) at fmt.sample_rate.
 
-    It goes in pieces of FRAMES_AT_A_TIME frames, so that beside waveform and picture it needs little memory; on_step is called after each.
+    The level is taken as it is; with an exponent, relative to the waveform's own loudest point, and silence stays silence. It goes in
+    pieces of FRAMES_AT_A_TIME frames, so that beside waveform and picture it needs little memory; on_step is called after each.
     """
-    frames = waveform.shape[-1] // fmt.hop_length
-    picture = waveform.new_empty(len(waveform), fmt.n_mels, frames, dtype=torch.float32)
-    pieces = picture.split(FRAMES_AT_A_TIME, dim=-1)
+    picture = waveform.new_empty(len(waveform), fmt.n_mels, fmt.frames_of(waveform.shape[-1]), dtype=torch.float32)
+    pieces = picture.split(_frames_at_a_time(fmt), dim=-1)
     for done, (piece, mel) in enumerate(zip(pieces, _mel_pieces(waveform, fmt), strict=True), 1):
-        piece.copy_(log_mel_to_picture(mel_to_log_mel(mel, fmt), fmt))
+        piece.copy_(mel_to_picture(mel, fmt) if fmt.exponent is None else mel)
         if on_step:
             on_step(done, len(pieces))
+    if fmt.exponent is not None:
+        loudest = picture.amax((-2, -1), keepdim=True)
+        silent = torch.linalg.vector_norm(waveform, math.inf, dim=-1)[:, None, None] <= SILENCE
+        for piece in pieces:
+            piece.copy_(mel_to_picture(torch.where(silent, 0.0, piece / loudest.clamp(min=SILENCE)), fmt))
     return picture
 
 

@@ -13,6 +13,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from .spectrogram import AUFFUSION, RIFFUSION, SpectrogramFormat
+
 
 class View(Protocol):
     """A bijection of latents, (..., H, W) -> (..., H', W')."""
@@ -78,10 +80,23 @@ IDENTITY = Identity()
 HALVES_END_TO_END = BlockRearrangement(canvas_grid=(2, 1), view_grid=(1, 2))
 """A square picture whose upper and lower half, end to end, are a sound: 512 x 512 pixels seen as 256 x 1024."""
 
-VIEWS: dict[str, View] = {"none": IDENTITY, "two-row square": HALVES_END_TO_END}
+VIEWS: dict[str, View] = {"none": IDENTITY, "two-row square": HALVES_END_TO_END, "Riffusion": IDENTITY}
 """The audio model's views by name."""
+
+FORMATS: dict[str, SpectrogramFormat] = {"none": AUFFUSION, "two-row square": AUFFUSION, "Riffusion": RIFFUSION}
+"""The format of what the audio model sees through the view of that name."""
 
 
 def canvas_rows(view: View) -> int:
     """How many rows of the sound lie below each other on a canvas of this view: 2 of the two-row square, else 1."""
     return view.inverse_view(torch.empty(2, 2)).shape[0] // 2
+
+
+def canvas_height(name: str) -> int:
+    """Pixel rows of a canvas of the view of that name."""
+    return canvas_rows(VIEWS[name]) * FORMATS[name].n_mels
+
+
+def canvas_heights() -> str:
+    """For errors: which height belongs to which view."""
+    return ", ".join(f"{canvas_height(name)} rows: {name}" for name in VIEWS)

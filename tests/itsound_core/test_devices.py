@@ -40,6 +40,7 @@ from itsound_core.composition import Expert, compose
 from itsound_core.examples import ExampleDenoiser, Gaussian
 from itsound_core.griffin_lim import griffin_lim
 from itsound_core.mel_inversion import mel_to_magnitude
+from itsound_core.spectrogram import AUFFUSION, RIFFUSION
 
 
 def random(*shape, seed=0):
@@ -72,6 +73,7 @@ SCORES = random(6), random(6, seed=1)
 EXPERTS = [Expert(lambda x, t: 0.5 * x), Expert(lambda x, t: 0.9 * x, view=views.HALVES_END_TO_END)]
 LEVELS = torch.linspace(0.99, 0.01, 1000, dtype=torch.float64)
 PRIOR = sds.DiffusionPrior(lambda noisy, timestep: 0.5 * noisy, LEVELS, sds.full_canvas)
+FORMATS = AUFFUSION, RIFFUSION
 PLACED = imprint.Area(0.05, 0.1, 500.0, 4000.0)
 
 
@@ -158,12 +160,16 @@ ON_THE_CARD = {
     "spectrogram.log_mel_to_picture": (spectrogram.log_mel_to_picture, -5 * PICTURE),
     "spectrogram.magnitude": (spectrogram.magnitude, SPECTRUM),
     "spectrogram.mel_to_log_mel": (spectrogram.mel_to_log_mel, PICTURE),
+    "spectrogram.mel_to_picture": (lambda mel: [spectrogram.mel_to_picture(mel, fmt) for fmt in FORMATS], PICTURE),
     "spectrogram.normalize_peak": (spectrogram.normalize_peak, SOUND),
-    "spectrogram.picture_to_log_mel": (spectrogram.picture_to_log_mel, PICTURE),
-    "spectrogram.picture_to_mel": (spectrogram.picture_to_mel, PICTURE),
+    "spectrogram.picture_to_log_mel": (lambda picture: [spectrogram.picture_to_log_mel(picture, fmt) for fmt in FORMATS], PICTURE),
+    "spectrogram.picture_to_mel": (lambda picture: [spectrogram.picture_to_mel(picture, fmt) for fmt in FORMATS], PICTURE),
     "spectrogram.stft": (spectrogram.stft, SOUND),
     "spectrogram.waveform_to_mel": (spectrogram.waveform_to_mel, SOUND),
-    "spectrogram.waveform_to_picture": (spectrogram.waveform_to_picture, SOUND),
+    "spectrogram.waveform_to_picture": (
+        lambda sound: [spectrogram.waveform_to_picture(sound, AUFFUSION), spectrogram.waveform_to_picture(sound.repeat(1, 2), RIFFUSION)],
+        SOUND,
+    ),
     "vocoder.replace_magnitude": (vocoder.replace_magnitude, SOUND, PICTURE),
 }
 """Functions by their names, and what they are called with; what comes out lies on the card."""
