@@ -13,7 +13,7 @@ from itsound_core.griffin_lim import griffin_lim
 from itsound_core.imprint import Area, imprint
 from itsound_core.looping import close_loop, wrap
 from itsound_core.playhead import spectrogram_seconds
-from itsound_core.spectrogram import AUFFUSION, RIFFUSION, analysis_window, istft, mel_filters, picture_to_mel, stft, waveform_to_picture
+from itsound_core.spectrogram import AUFFUSION, RIFFUSION, istft, mel_filters, picture_to_mel, stft, waveform_to_picture
 from itsound_core.views import FORMATS, VIEWS, canvas_height
 
 
