@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from ..itsound_core.examples import EDGE, ExampleDenoiser, Gaussian, Space
 from ..itsound_core.latents import PIXELS_PER_LATENT
 from ..itsound_core.spectrogram import AUFFUSION
+from ..itsound_core.views import FORMATS, canvas_height
 from . import inputs
 
 NODE = "ExamplesAsModel"
@@ -154,16 +155,16 @@ def examples_model(
     vae: comfy.sd.VAE,
     arrangement: Arrangement,
     like: comfy.model_patcher.ModelPatcher | None = None,
-    canvas_rows: int = 1,
+    view: str = "none",
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> comfy.model_patcher.ModelPatcher:
-    """The MODEL of pictures (B, h, w) in 0..1, each scaled to `canvas_rows` x 256 rows, in each size, mirrored too if so arranged.
+    """The MODEL of pictures (B, h, w) in 0..1, each scaled to the height of the view's canvas, in each size, mirrored too if so arranged.
 
     like: a MODEL whose latent space and noise schedule it has; SD 1.x's without one. Raises ValueError where the VAE makes other latents.
     """
     latent_format = comfy.latent_formats.SD15() if like is None else like.get_model_object("latent_format")
-    rows, channels = canvas_rows * AUFFUSION.n_mels, latent_format.latent_channels
-    encoder = _Encoder(vae, latent_format)
+    rows, channels = canvas_height(view), latent_format.latent_channels
+    encoder = _Encoder(vae, latent_format, FORMATS[view].silence)
     widths = _widths(pictures, arrangement, rows)
     variants = len(pictures) * (1 + arrangement.mirror)
     gap = latent_columns(arrangement.gap) if arrangement.repeat else 0
@@ -242,8 +243,8 @@ def _scaled(pictures: Tensor, width: int, rows: int, mirror: bool) -> Iterator[T
 class _Encoder:
     """Pictures as latents in a model's scale, each encoded within what lies beside it."""
 
-    def __init__(self, vae: comfy.sd.VAE, latent_format: Any) -> None:
-        self.vae, self.latent_format = vae, latent_format
+    def __init__(self, vae: comfy.sd.VAE, latent_format: Any, silence: float = 0.0) -> None:
+        self.vae, self.latent_format, self.silence = vae, latent_format, silence
         channels = getattr(vae, "latent_channels", latent_format.latent_channels)
         if channels != latent_format.latent_channels:
             raise ValueError(
@@ -276,13 +277,13 @@ class _Encoder:
         else:
             black = arrangement.negative_space == "black"
             beside = (CONTEXT + offset, CONTEXT + -offset % PIXELS_PER_LATENT)
-            framed = F.pad(pictures, beside) if black else F.pad(pictures, beside, mode="replicate")
+            framed = F.pad(pictures, beside, value=self.silence) if black else F.pad(pictures, beside, mode="replicate")
         border = CONTEXT // PIXELS_PER_LATENT
         return self.encode(framed)[..., border:-border]
 
     def _with_gap(self, pictures: Tensor, gap: int, negative_space: str) -> Tensor:
         if negative_space == "black":
-            return F.pad(pictures, (0, gap))
+            return F.pad(pictures, (0, gap), value=self.silence)
         end, start = pictures[..., -1:], pictures[..., :1]
         return torch.cat([pictures, end.expand(-1, -1, gap - gap // 2), start.expand(-1, -1, gap // 2)], dim=-1)
 
@@ -295,5 +296,5 @@ class _Encoder:
         if arrangement.repeat or arrangement.negative_space == "edge":
             return EDGE
         rows = groups[0].shape[-2] * PIXELS_PER_LATENT
-        black = self.encode(torch.zeros(1, rows, 2 * CONTEXT))[0]
+        black = self.encode(torch.full((1, rows, 2 * CONTEXT), self.silence))[0]
         return black[..., math.floor(black.shape[-1] / 2)]

@@ -64,6 +64,8 @@ class ModelExpert:
     t: float
     weight: float
     view: View = IDENTITY
+    rows: int = 0
+    """Latent rows that it must see; 0: with a view Auffusion's, as it is (IDENTITY) any."""
 
     @property
     def noise_levels(self) -> Any:
@@ -383,7 +385,6 @@ def _check_canvas(experts: Sequence[ModelExpert], noise: Tensor, latents: Tensor
             )
     if denoise_mask is not None and denoise_mask.numel() == 0:
         raise ValueError(f"{node}: the noise mask is empty ({tuple(denoise_mask.shape)}). Draw it anew, or take it off the latents.")
-    rows = AUFFUSION.n_mels // PIXELS_PER_LATENT
     for expert in experts:
         try:
             seen = expert.view.view(latents[:1]).shape
@@ -392,11 +393,12 @@ def _check_canvas(experts: Sequence[ModelExpert], noise: Tensor, latents: Tensor
                 f"{expert.node}: the latents are {shape}; height and width must be even for the view of the {expert.name} model, which "
                 f"halves them. Resize the picture to multiples of 16 pixels before encoding it, or start from EmptySpectrogramLatent."
             ) from None
-        if expert.view is not IDENTITY and seen[2] != rows:
+        rows = expert.rows or AUFFUSION.n_mels // PIXELS_PER_LATENT
+        if (expert.rows or expert.view is not IDENTITY) and seen[2] != rows:
             raise ValueError(
                 f"{expert.node}: the latents are {shape}; through its view the {expert.name} model would see {seen[2]} x {seen[3]}, and a "
                 f"spectrogram is {rows} high. Set the same view in EmptySpectrogramLatent, encode a picture "
-                f"{latents.shape[2] // seen[2] * AUFFUSION.n_mels} pixels high, or set view to none."
+                f"{latents.shape[2] // seen[2] * rows * PIXELS_PER_LATENT} pixels high, or set view to none."
             )
         context_windows(expert.node, f"the {expert.name} model", expert.model.model_options, seen)
         inputs.regions(expert.node, f"the {expert.name} model's ", expert.conditionings, *seen[2:])

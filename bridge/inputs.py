@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import numbers
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import comfy.model_patcher
@@ -17,7 +17,7 @@ from torch import Tensor
 from ..itsound_core.pixels import LEVELS
 from ..itsound_core.resampling import resample
 from ..itsound_core.spectrogram import AUFFUSION, FRAMES_AT_A_TIME
-from ..itsound_core.views import VIEWS, canvas_rows
+from ..itsound_core.views import FORMATS, VIEWS, canvas_height
 from .progress import interruptible
 
 OVERSHOOT = 0.6
@@ -36,9 +36,6 @@ LARGEST_SAMPLE = 2.0**31
 """Of an AUDIO, which lies in -1..1, as some node may have made it of 32-bit integers. Squares of what is larger overflow."""
 LISTED, SHOWN = 50, 60
 """Choices, and characters of a value, that an error shows."""
-
-SHORTEST_PICTURE = AUFFUSION.padding // AUFFUSION.hop_length + 1
-"""Columns below which the spectrogram's windows cannot be reflected at the edges."""
 
 logger = logging.getLogger(__name__)
 
@@ -89,6 +86,11 @@ def _shown(value: object) -> str:
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
 
 
+def view_choice(tooltip: str, views: Sequence[str] = tuple(VIEWS)) -> io.Combo.Input:
+    """The widget that says what canvas a picture is: which of the views, and with it the spectrogram's format."""
+    return io.Combo.Input("view", options=list(views), default="none", optional=True, tooltip=tooltip)
+
+
 def pixels(image: Tensor, node: str, socket: str) -> Tensor:
     """Channels (B, H, W, C) float32 in 0..1 of an IMAGE of 1, 3 or 4 channels; the fourth is alpha.
 
@@ -121,34 +123,48 @@ def pixels(image: Tensor, node: str, socket: str) -> Tensor:
 def picture(image: Tensor, node: str, socket: str = "spectrogram", view: str = "none") -> Tensor:
     """Spectrogram picture (B, 256, frames) float32 in 0..1 of an IMAGE: the mean of its colour channels, the only gray there is.
 
-    With a view, the canvas as it is looked at: (B, 512, frames / 2) of the two-row square. Alpha is ignored. Raises ValueError as `pixels`
-    does, and where the height is not that of the mel bins or the width is less than SHORTEST_PICTURE.
+    With a view, the canvas as it is looked at: (B, 512, frames / 2) of the two-row square, (B, 512, frames) of Riffusion's format. Alpha is
+    ignored. Raises ValueError as `pixels` does, and where the height is not the view's or the width too little for its windows.
     """
     colours = pixels(image, node, socket)[..., :3]
-    height, width = colours.shape[1:3]
-    rows = canvas_rows(VIEWS[view])
-    view_height(height, rows, node, socket, view)
-    if rows == 1 and height != AUFFUSION.n_mels:
+    (height, width), fmt = colours.shape[1:3], FORMATS[view]
+    view_height(height, node, socket, view)
+    if height != canvas_height(view):
         raise ValueError(
-            f"{node}: {socket} is {width} x {height} pixels; a spectrogram is {AUFFUSION.n_mels} high, one row for each mel band. Decode "
-            "a latent from EmptySpectrogramLatent, or make the picture with AudioToSpectrogram."
-            + (" Is it a two-row square? Lay it out with ViewCanvas first." if height == 2 * AUFFUSION.n_mels else "")
+            f"{node}: {socket} is {width} x {height} pixels; a spectrogram is {fmt.n_mels} high, one row for each mel band. Decode "
+            f"a latent from EmptySpectrogramLatent, or make the picture with AudioToSpectrogram.{_other_views(height, view)}"
         )
-    if width < SHORTEST_PICTURE:
+    if width < fmt.shortest:
         raise ValueError(
-            f"{node}: {socket} is {width} columns wide ({AUFFUSION.seconds(width):.2f} s); "
-            f"at least {SHORTEST_PICTURE} are needed. Use a wider picture."
+            f"{node}: {socket} is {width} columns wide ({fmt.seconds(width):.2f} s); "
+            f"at least {fmt.shortest} are needed. Use a wider picture."
         )
     return gray(colours)
 
 
-def view_height(height: int, rows: int, node: str, socket: str, view: str) -> None:
-    """Raise ValueError where a picture of another height than its `rows` rows of mel bands is said to have such a view."""
-    if rows > 1 and height != rows * AUFFUSION.n_mels:
-        raise ValueError(
-            f"{node}: {socket} is {height} pixels high, but view {view} has {rows * AUFFUSION.n_mels}. Connect the square picture itself, "
-            "not the one that ViewCanvas laid out, or set view to none."
+def _other_views(height: int, view: str) -> str:
+    """For errors: what else a picture of this height may be."""
+    others = [name for name in FORMATS if name != view and canvas_height(name) == height]
+    if "two-row square" in others:
+        return (
+            " Is it a two-row square? Lay it out with ViewCanvas first. Or is it Riffusion's spectrogram, on which white is silence? Nodes "
+            "take that with view Riffusion; laid out, its negative would be heard."
         )
+    return ""
+
+
+def view_height(height: int, node: str, socket: str, view: str) -> None:
+    """Raise ValueError where a picture has another height than the view that it is said to have; any passes without one."""
+    wanted = canvas_height(view)
+    if view == "none" or height == wanted:
+        return
+    square = "Connect the square picture itself, not the one that ViewCanvas laid out, or set view to none."
+    riffusion = (
+        "A spectrogram of 256 rows is Auffusion's: set view to none. Riffusion's comes from a canvas of EmptySpectrogramLatent, or from "
+        "AudioToSpectrogram, with view Riffusion."
+    )
+    remedy = riffusion if view == "Riffusion" else square
+    raise ValueError(f"{node}: {socket} is {height} pixels high, but view {view} has {wanted}. {remedy}")
 
 
 def gray(colours: Tensor) -> Tensor:
@@ -236,13 +252,13 @@ def mono_or_stereo(audio: dict | None, node: str) -> tuple[Tensor, int]:
     return (samples if samples.shape[1] <= 2 else mixed(samples, rate, node)[:, None]), rate
 
 
-def mono(audio: dict | None, node: str, mix: str = "mix") -> Tensor:
-    """Waveform (B, T) float32 at 16 kHz on the CPU of an AUDIO of any rate, channels and sample type, mixed down as `mixed` does.
+def mono(audio: dict | None, node: str, mix: str = "mix", target: int = AUFFUSION.sample_rate) -> Tensor:
+    """Waveform (B, T) float32 at `target` Hz on the CPU of an AUDIO of any rate, channels and sample type, mixed down as `mixed` does.
 
     Stops when the user cancels. Raises ValueError as `waveform` does.
     """
     samples, rate = waveform(audio, node)
-    return resample(samples, rate, AUFFUSION.sample_rate, interruptible(), _mixer(samples, rate, node, mix))
+    return resample(samples, rate, target, interruptible(), _mixer(samples, rate, node, mix))
 
 
 def mixed(samples: Tensor, rate: int, node: str, mix: str = "mix") -> Tensor:

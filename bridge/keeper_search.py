@@ -20,13 +20,12 @@ from ..itsound_core.contact_sheet import CELL_WIDTH, contact_sheet
 from ..itsound_core.drafts import Plan
 from ..itsound_core.ranking import top_shares
 from ..itsound_core.scoring import Embeddings, Scores
-from ..itsound_core.spectrogram import AUFFUSION
-from ..itsound_core.views import View
+from ..itsound_core.views import FORMATS, VIEWS
 from . import inputs
 from .guider import JointGuider
 from .sampling_inputs import LARGEST_SEED, sampler_seed
 from .scoring import Scorer, score
-from .vocoding import LoadedVocoder, play
+from .vocoding import ITERATIONS, LoadedVocoder, play
 
 LARGEST_BATCH = 16
 """Beyond it a GPU gains next to nothing, and progress and cancelling would come in large steps."""
@@ -65,7 +64,8 @@ class Judge:
     vae: comfy.sd.VAE
     scorer: Scorer
     vocoder: LoadedVocoder | None
-    view: View
+    view: str
+    """Name of the view that the canvas has."""
     image_prompt: str
     audio_prompt: str
 
@@ -75,14 +75,14 @@ class Judge:
         iterations: of Griffin-Lim, None for the node's own default.
         """
         pictures = inputs.gray(inputs.pixels(self.vae.decode(latents), self.node, "vae")[..., :3])
-        spectrograms = inputs.picture(self.view.view(pictures)[..., None], self.node, "vae")
-        return pictures, play(spectrograms, self.vocoder) if iterations is None else play(spectrograms, self.vocoder, iterations)
+        spectrograms = VIEWS[self.view].view(inputs.picture(pictures[..., None], self.node, "vae", self.view))
+        return pictures, play(spectrograms, self.vocoder, iterations or ITERATIONS, fmt=FORMATS[self.view])
 
     def examine(self, latents: Tensor, iterations: int | None = None) -> tuple[Tensor, Scores]:
         """Pictures (B, H, W) and scores of latents (B, C, h, w)."""
         pictures, waveforms = self.see_and_hear(latents, iterations)
         prompts = (self.image_prompt,) * len(latents), (self.audio_prompt,) * len(latents)
-        rate = AUFFUSION.sample_rate
+        rate = FORMATS[self.view].sample_rate
         return pictures, score(self.scorer, pictures, waveforms, rate, *prompts, node=self.node, embeddings=self._embeddings)
 
     @cached_property

@@ -17,6 +17,9 @@ LARGEST_SEED = 2**64 - 1
 MOST_NOISES = 2**16
 """Noises of a seed that are drawn, one after the other, to get at the one whose number a LATENT names."""
 
+VIEW = "view"
+"""Key of a LATENT: the view that EmptySpectrogramLatent made it for, other than none."""
+
 MORE_STEPS = "Set steps to 2 or more, or choose another scheduler."
 """The remedy for sigmas that are NaN."""
 
@@ -32,6 +35,16 @@ def latent(given: Any, node: str, socket: str = "latent_image") -> Tensor:
     if not hasattr(samples, "is_nested"):  # ComfyUI's nested latents are no Tensor
         raise ValueError(f"{node}: {socket} is no LATENT. Connect EmptySpectrogramLatent, or VAE Encode.")
     return samples
+
+
+def same_view(node: str, given: Mapping[str, Any], view: str, socket: str = "latent_image") -> None:
+    """Raise ValueError where EmptySpectrogramLatent made a LATENT for another view than this, of the same height: a sound would be lost."""
+    made = given.get(VIEW, view)
+    if view != "none" and made != view:
+        raise ValueError(
+            f"{node}: {socket} was made with view {made}, but view is {view} here. Set the same in EmptySpectrogramLatent, in the guider "
+            "or sampler, and where the picture is played."
+        )
 
 
 def noise_numbers(given: Mapping[str, Any], node: str, socket: str = "latent_image") -> Sequence[int] | None:

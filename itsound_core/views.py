@@ -86,6 +86,9 @@ VIEWS: dict[str, View] = {"none": IDENTITY, "two-row square": HALVES_END_TO_END,
 FORMATS: dict[str, SpectrogramFormat] = {"none": AUFFUSION, "two-row square": AUFFUSION, "Riffusion": RIFFUSION}
 """The format of what the audio model sees through the view of that name."""
 
+AS_IT_SOUNDS = tuple(name for name, view in VIEWS.items() if view is IDENTITY)
+"""Views whose canvas runs from left to right as its sound does."""
+
 
 def canvas_rows(view: View) -> int:
     """How many rows of the sound lie below each other on a canvas of this view: 2 of the two-row square, else 1."""
@@ -95,8 +98,3 @@ def canvas_rows(view: View) -> int:
 def canvas_height(name: str) -> int:
     """Pixel rows of a canvas of the view of that name."""
     return canvas_rows(VIEWS[name]) * FORMATS[name].n_mels
-
-
-def canvas_heights() -> str:
-    """For errors: which height belongs to which view."""
-    return ", ".join(f"{canvas_height(name)} rows: {name}" for name in VIEWS)

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from ..bridge import inputs
 from ..bridge.progress import interruptible, part
-from ..bridge.vocoding import play, sound, spectrogram_of
+from ..bridge.vocoding import play, refuse_vocoder, sound, spectrogram_of
 from ..itsound_core.colormap import apply_colormap
 from ..itsound_core.cycle import change_level, cycle_consistency, level_db
-from ..itsound_core.spectrogram import AUFFUSION
+from ..itsound_core.views import AS_IT_SOUNDS, FORMATS, VIEWS
 
 CATEGORY = "Images that Sound/audio"
 LABEL_HEIGHT = 24
@@ -50,7 +50,8 @@ class SpectrogramToAudio(io.ComfyNode):
             inputs=[
                 io.Image.Input(
                     "spectrogram",
-                    tooltip="The spectrogram picture, 256 rows high, 100 columns a second. The mean of its colours is what is played.",
+                    tooltip="The spectrogram picture, 256 rows high (another view: 512), 100 columns a second. The mean of its colours is "
+                    "what is played.",
                 ),
                 io.Custom("VOCODER").Input(
                     "vocoder", optional=True, tooltip="A HiFi-GAN from LoadVocoder. Left open, Griffin-Lim makes the sound."
@@ -78,22 +79,30 @@ class SpectrogramToAudio(io.ComfyNode):
                     tooltip="The picture is one turn of a loop: the sound's end goes on into its beginning without a click. For canvases "
                     "sampled with looped context windows.",
                 ),
+                inputs.view_choice(
+                    "What the picture is. none: Auffusion's spectrogram, 256 rows, black where it is silent. two-row square: that one's "
+                    "halves below each other, 512 rows. Riffusion: 512 rows, white where it is silent; without a vocoder."
+                ),
             ],
             outputs=[
                 io.Audio.Output(
                     display_name="audio",
                     tooltip="The sound: mono, 16 kHz, 160 samples for each column. Where the picture is brighter than a sound can be loud, "
-                    "it is turned down to a peak of 0.95, so that nothing clips.",
+                    "it is turned down to a peak of 0.95, so that nothing clips. Riffusion's: 44.1 kHz, always at that peak.",
                 )
             ],
         )
 
     @classmethod
-    def execute(cls, spectrogram, vocoder=None, iterations=48, magnitude="vocoder", loop=False) -> io.NodeOutput:
+    def execute(cls, spectrogram, vocoder=None, iterations=48, magnitude="vocoder", loop=False, view="none") -> io.NodeOutput:
+        node = "SpectrogramToAudio"
         inputs.in_range(cls, locals())
-        pictures = inputs.picture(spectrogram, "SpectrogramToAudio")
+        fmt = FORMATS[view]
+        pictures = VIEWS[view].view(inputs.picture(spectrogram, node, view=view))
+        refuse_vocoder(node, vocoder, view)
         progress = comfy.utils.ProgressBar(len(pictures))
-        return io.NodeOutput(sound(play(pictures, vocoder, iterations, magnitude == "picture", progress.update_absolute, loop)))
+        played = play(pictures, vocoder, iterations, magnitude == "picture", progress.update_absolute, loop, fmt)
+        return io.NodeOutput(sound(played, fmt))
 
 
 class AudioToSpectrogram(io.ComfyNode):
@@ -133,16 +142,25 @@ class AudioToSpectrogram(io.ComfyNode):
                     tooltip="How stereo becomes mono. mix: the mean, or the louder channel alone where they would cancel each other. left, "
                     "right: that channel alone. difference: what is heard on one side only.",
                 ),
+                inputs.view_choice(
+                    "For which model. none: Auffusion's spectrogram, 256 rows. two-row square: that one's halves below each other, "
+                    "512 rows. Riffusion: 512 rows up to 10 kHz, white where it is silent; it keeps no loudness."
+                ),
             ],
-            outputs=[io.Image.Output(display_name="spectrogram", tooltip="The gray picture, 256 rows high; silence is black.")],
+            outputs=[
+                io.Image.Output(
+                    display_name="spectrogram", tooltip="The gray picture, 256 rows high; silence is black. Riffusion's: 512, white."
+                )
+            ],
         )
 
     @classmethod
-    def execute(cls, audio, seconds, normalize=True, channels=inputs.MIXES[0]) -> io.NodeOutput:
+    def execute(cls, audio, seconds, normalize=True, channels=inputs.MIXES[0], view="none") -> io.NodeOutput:
         node = "AudioToSpectrogram"
         inputs.in_range(cls, locals())
         progress = comfy.utils.ProgressBar(1)
-        return io.NodeOutput(spectrogram_of(inputs.mono(audio, node, channels), seconds, normalize, progress.update_absolute))
+        waveform = inputs.mono(audio, node, channels, FORMATS[view].sample_rate)
+        return io.NodeOutput(spectrogram_of(waveform, seconds, normalize, progress.update_absolute, view))
 
 
 class TrimCanvas(io.ComfyNode):
@@ -161,6 +179,9 @@ class TrimCanvas(io.ComfyNode):
                 io.Image.Input("spectrogram", tooltip="The spectrogram picture, 256 rows high, gray or coloured."),
                 io.Audio.Input("audio", tooltip="Its sound, which starts at the picture's left edge."),
                 io.Int.Input("columns", default=32, min=0, max=16384, tooltip="Columns to cut off; 32 are 0.32 s."),
+                inputs.view_choice(
+                    "What the picture is: none, 256 rows, or Riffusion's 512 rows. That model leaves no dark edge.", AS_IT_SOUNDS
+                ),
             ],
             outputs=[
                 io.Image.Output(display_name="spectrogram", tooltip="The picture without the columns."),
@@ -169,19 +190,19 @@ class TrimCanvas(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, spectrogram, audio, columns) -> io.NodeOutput:
+    def execute(cls, spectrogram, audio, columns, view="none") -> io.NodeOutput:
         node = "TrimCanvas"
         inputs.in_range(cls, locals())
-        width = inputs.picture(spectrogram, node).shape[2]
+        fmt, width = FORMATS[view], inputs.picture(spectrogram, node, view=view).shape[2]
         samples, rate = inputs.waveform(audio, node)
         inputs.pair(spectrogram, samples, node, ("spectrogram", "audio"))
         kept = width - columns
-        if kept < inputs.SHORTEST_PICTURE:
+        if kept < fmt.shortest:
             raise ValueError(
-                f"{node}: columns is {columns}, but the spectrogram is {width} columns wide and {inputs.SHORTEST_PICTURE} must stay. "
-                f"Set columns to {width - inputs.SHORTEST_PICTURE} or less."
+                f"{node}: columns is {columns}, but the spectrogram is {width} columns wide and {fmt.shortest} must stay. "
+                f"Set columns to {width - fmt.shortest} or less."
             )
-        length = round(kept * AUFFUSION.hop_length * rate / AUFFUSION.sample_rate)
+        length = round(fmt.samples(kept) * rate / fmt.sample_rate)
         return io.NodeOutput(spectrogram[:, :, :kept], {"waveform": samples[..., :length], "sample_rate": rate})
 
 
@@ -200,6 +221,10 @@ class CycleConsistency(io.ComfyNode):
             inputs=[
                 io.Image.Input("spectrogram", tooltip="The spectrogram that was meant, 256 rows high."),
                 io.Audio.Input("audio", tooltip="The sound made from it."),
+                inputs.view_choice(
+                    "What the picture is, as set where it was played. none: 256 rows. two-row square: its halves are the sound. "
+                    "Riffusion: 512 rows; it keeps no loudness, and 120 dB below its loudest point nothing is compared."
+                ),
             ],
             outputs=[
                 io.Image.Output(display_name="comparison", tooltip="Meant, heard, and their difference, one below the other."),
@@ -208,22 +233,25 @@ class CycleConsistency(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, spectrogram, audio) -> io.NodeOutput:
+    def execute(cls, spectrogram, audio, view="none") -> io.NodeOutput:
         node = "CycleConsistency"
-        meant, waveform = inputs.pair(inputs.picture(spectrogram, node).cpu(), inputs.mono(audio, node), node, ("spectrogram", "audio"))
+        inputs.in_range(cls, locals())
+        fmt = FORMATS[view]
+        meant = VIEWS[view].view(inputs.picture(spectrogram, node, view=view).cpu())
+        meant, waveform = inputs.pair(meant, inputs.mono(audio, node, target=fmt.sample_rate), node, ("spectrogram", "audio"))
         # The sound may be shorter than its picture, or have been cut: what is missing counts as silence.
-        waveform = F.pad(waveform, (0, meant.shape[2] * AUFFUSION.hop_length - waveform.shape[1]))
+        waveform = F.pad(waveform, (0, fmt.samples(meant.shape[2]) - waveform.shape[1]))
         progress = comfy.utils.ProgressBar(1).update_absolute
         first, second, third = (interruptible(part(progress, index, 3)) for index in range(3))
-        cycle = cycle_consistency(meant, waveform, on_step=first)
-        levels = level_db(meant, waveform, on_step=second)
+        cycle = cycle_consistency(meant, waveform, fmt, first)
+        levels = level_db(meant, waveform, fmt, second)
         shown = torch.where(levels.abs() > AUDIBLE_LEVEL_DB, levels, 0.0)
-        levelled = cycle_consistency(meant, change_level(waveform, -shown), on_step=third) if shown.any() else cycle
-        white = AUFFUSION.decibels_per_level * 255 / DIFFERENCE_GAIN
+        levelled = cycle_consistency(meant, change_level(waveform, -shown), fmt, third) if shown.any() else cycle
+        scale = f"white is {fmt.decibels_per_level * 255 / DIFFERENCE_GAIN:.0f} dB" if fmt.exponent is None else f"x {DIFFERENCE_GAIN:g}"
         rows = {
             "meant": meant,
             "heard" + (", at the picture's level" if shown.any() else ""): levelled.picture,
-            f"difference (white is {white:.0f} dB)": ((levelled.picture - meant).abs() * DIFFERENCE_GAIN).clamp(max=1.0),
+            f"difference ({scale})": ((levelled.picture - meant).abs() * DIFFERENCE_GAIN).clamp(max=1.0),
         }
         comparison = torch.cat([strip for text, pictures in rows.items() for strip in (label(text, pictures), pictures)], dim=1)
         report = []

@@ -21,7 +21,6 @@ from ..bridge.progress import tell
 from ..bridge.sampling_inputs import LARGEST_SEED
 from ..itsound_core import embedded
 from ..itsound_core.deepfloyd import CONDITION_LEVEL
-from ..itsound_core.views import VIEWS
 
 NODE = "FactorizedColorize"
 
@@ -112,12 +111,8 @@ class FactorizedColorize(io.ComfyNode):
                     tooltip="With DeepFloyd IF: how far stage I's picture is noised before stage II sees it, as a timestep. 50 in the "
                     "paper; higher leaves stage II more freedom. Not used with other models.",
                 ),
-                io.Combo.Input(
-                    "view",
-                    options=list(VIEWS),
-                    default="none",
-                    optional=True,
-                    tooltip="two-row square: the spectrogram is the 512 x 512 picture itself, which is painted as it is seen.",
+                inputs.view_choice(
+                    "two-row square, Riffusion: the spectrogram is the picture of 512 rows, which is painted as it is seen.",
                 ),
             ],
             outputs=[

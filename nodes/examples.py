@@ -13,7 +13,6 @@ from ..bridge.vocoding import LOOP_COLUMNS
 from ..itsound_core.looping import close_loop, wrap
 from ..itsound_core.mosaicing import mosaic
 from ..itsound_core.spectrogram import AUFFUSION, SILENCE, limit_peak
-from ..itsound_core.views import VIEWS, canvas_rows
 
 SHORTEST_SECONDS = 0.1
 """Less of a recording holds too few whole windows to be compared with anything."""
@@ -95,13 +94,9 @@ class ExamplesAsModel(io.ComfyNode):
                     optional=True,
                     tooltip="A model whose latent space and noise schedule this one is to have; without one, Stable Diffusion 1.x's.",
                 ),
-                io.Combo.Input(
-                    "view",
-                    options=list(VIEWS),
-                    default="none",
-                    optional=True,
-                    tooltip="two-row square: the examples are pictures on a canvas 512 pixels high, as the image model sees it. An audio "
-                    "model sees the canvas 256 high: none.",
+                inputs.view_choice(
+                    "two-row square: the examples are pictures on a canvas 512 pixels high, as the image model sees it. An audio "
+                    "model sees the canvas 256 high: none. Riffusion: 512 high for both, and silence is white."
                 ),
                 io.Combo.Input(
                     "shifts",
@@ -146,7 +141,7 @@ class ExamplesAsModel(io.ComfyNode):
             colours = colours[..., :3] * colours[..., 3:]
         pictures = inputs.gray(colours.expand(*colours.shape[:-1], 3) if colours.shape[-1] == 1 else colours)
         progress = comfy.utils.ProgressBar(len(pictures))
-        model = examples_model(pictures, vae, arrangement, like, canvas_rows(VIEWS[view]), progress.update_absolute)
+        model = examples_model(pictures, vae, arrangement, like, view, progress.update_absolute)
         return io.NodeOutput(model, no_text(like))
 
 

@@ -13,10 +13,11 @@ from ..bridge import inputs
 from ..bridge.vocoding import spectrogram_of
 from ..itsound_core.colormap import apply_colormap
 from ..itsound_core.imprint import FITS, SCALES, WHOLE, Area, Fit, Scale, imprint, imprint_recording
-from ..itsound_core.spectrogram import AUFFUSION
+from ..itsound_core.spectrogram import AUFFUSION, RIFFUSION
+from ..itsound_core.views import AS_IT_SOUNDS, FORMATS
 
 COLUMN = AUFFUSION.seconds(1)
-"""Seconds of a column of a spectrogram."""
+"""Seconds of a column of a spectrogram, of any format."""
 
 SHORTEST_SECONDS = 0.1
 """Less of a recording holds too few whole windows to show anything."""
@@ -95,8 +96,13 @@ class ImprintBaseline(io.ComfyNode):
                 ),
                 rho_input(),
                 fit_input(optional=True),
-                *area_inputs(AUFFUSION.f_max, optional=True),
+                *area_inputs(RIFFUSION.f_max, " 8000 is the top of the spectrogram, of Riffusion's too.", optional=True),
                 invert_input(optional=True),
+                inputs.view_choice(
+                    "What the spectrogram is: none, 256 rows, or Riffusion's 512. There white is silence, and the picture's bright parts "
+                    "quieten, so that it is seen as it is.",
+                    AS_IT_SOUNDS,
+                ),
             ],
             outputs=[io.Image.Output(display_name="imprinted", tooltip="The darkened spectrogram, for SpectrogramToAudio.")],
         )
@@ -113,12 +119,14 @@ class ImprintBaseline(io.ComfyNode):
         low_hz=WHOLE.low_hz,
         high_hz=WHOLE.high_hz,
         invert=False,
+        view="none",
     ) -> io.NodeOutput:
         inputs.in_range(cls, locals())
-        node, area = "ImprintBaseline", Area(start, seconds, low_hz, high_hz)
-        picture = inputs.picture(spectrogram, node)
+        fmt = FORMATS[view]
+        node, area = "ImprintBaseline", Area(start, seconds, low_hz, fmt.f_max if high_hz == WHOLE.high_hz else high_hz, fmt=fmt)
+        picture = inputs.picture(spectrogram, node, view=view)
         channels, picture = inputs.pair(inputs.pixels(image, node, "image"), picture, node, ("image", "spectrogram"))
-        check_area(area, node, "spectrogram", picture.shape[-1] * COLUMN, 2 * COLUMN, AUFFUSION.f_max)
+        check_area(area, node, "spectrogram", picture.shape[-1] * COLUMN, 2 * COLUMN, fmt.f_max)
         gray = imprint(channels.movedim(-1, 1).to(picture.device), picture, rho, fit, area, invert)  # BHWC -> BCHW
         return io.NodeOutput(apply_colormap(gray, "gray"))
 

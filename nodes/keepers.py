@@ -11,13 +11,12 @@ from torch import Tensor
 
 from ..bridge import inputs
 from ..bridge.keeper_search import DRAFT_SAMPLER, LARGEST_BATCH, NOISY, Judge, Sampling, Search, onsets
-from ..bridge.sampling_inputs import LARGEST_SEED, latent, noise_levels, noise_numbers
+from ..bridge.sampling_inputs import LARGEST_SEED, latent, noise_levels, noise_numbers, same_view
 from ..bridge.scoring import Scorer, one_line
-from ..bridge.vocoding import LoadedVocoder, sound
+from ..bridge.vocoding import LoadedVocoder, refuse_vocoder, sound
 from ..itsound_core.drafts import draft_levels, plan
 from ..itsound_core.latents import PIXELS_PER_LATENT
-from ..itsound_core.spectrogram import AUFFUSION
-from ..itsound_core.views import VIEWS, canvas_rows
+from ..itsound_core.views import FORMATS, canvas_height
 
 NODE = "KeeperSearch"
 
@@ -85,13 +84,9 @@ class KeeperSearch(io.ComfyNode):
                     tooltip=f"Samples drawn at once; 0 is as many as fit into memory, at most {LARGEST_BATCH}. At 1 a keeper is the same "
                     "to the bit as Multimodal KSampler's sample of its seed, else the same but for rounding.",
                 ),
-                io.Combo.Input(
-                    "view",
-                    options=list(VIEWS),
-                    default="none",
-                    optional=True,
-                    tooltip="The view that the guider was given. two-row square: the 512 x 512 picture is scored as it is seen, and its "
-                    "halves, end to end, are the sound.",
+                inputs.view_choice(
+                    "The view that the guider was given. two-row square: the 512 x 512 picture is scored as it is seen, and its "
+                    "halves, end to end, are the sound. Riffusion: its 512 rows, without a vocoder.",
                 ),
             ],
             outputs=[
@@ -130,13 +125,15 @@ class KeeperSearch(io.ComfyNode):
             vae,
             scorer,
             vocoder,
-            VIEWS[view],
+            view,
             one_line(image_prompt, NODE, "image_prompt"),
             one_line(audio_prompt, NODE, "audio_prompt"),
         )
         model = guider.model_patcher
         canvas = comfy.sample.fix_empty_latent_channels(model, samples, latent_image.get("downscale_ratio_spacial"))
         _check(canvas, view)
+        same_view(NODE, latent_image, view)
+        refuse_vocoder(NODE, vocoder, view)
         sigmas = noise_levels(NODE, model, steps, sampler_name, scheduler)
         if budget < candidates and any(name in sampler_name for name in NOISY):
             raise ValueError(
@@ -156,7 +153,7 @@ class KeeperSearch(io.ComfyNode):
         return io.NodeOutput(
             {"samples": latents},
             pictures.cpu()[..., None].expand(-1, -1, -1, 3),
-            sound(waveforms),
+            sound(waveforms, FORMATS[view]),
             judge.scores_of(kept),
             ", ".join(str(one.seed) for one in kept),
         )
@@ -166,7 +163,7 @@ def _check(canvas: Tensor, view: str) -> None:
     if len(canvas) != 1:
         raise ValueError(f"{NODE}: latent_image is a batch of {len(canvas)}; give one canvas, and say in candidates how many to try.")
     height = canvas.shape[-2] * PIXELS_PER_LATENT
-    rows = AUFFUSION.n_mels * canvas_rows(VIEWS[view])
+    rows = canvas_height(view)
     if height != rows:
         raise ValueError(
             f"{NODE}: latent_image decodes to {height} rows; with view {view} a canvas has {rows}. Use EmptySpectrogramLatent, and the "

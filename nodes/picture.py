@@ -10,8 +10,8 @@ from ..bridge import inputs
 from ..bridge.progress import interruptible
 from ..itsound_core.colorize import color_spectrogram
 from ..itsound_core.colormap import COLORMAPS, apply_colormap, renormalize
-from ..itsound_core.spectrogram import AUFFUSION, FRAMES_AT_A_TIME
-from ..itsound_core.views import VIEWS
+from ..itsound_core.spectrogram import FRAMES_AT_A_TIME
+from ..itsound_core.views import FORMATS, VIEWS, canvas_height
 
 CATEGORY = "Images that Sound/picture"
 
@@ -29,7 +29,9 @@ class RenormalizeSpectrogram(io.ComfyNode):
             "Every colour's channel mean is its gray value, so colours alone do not change the sound; stretching does.",
             search_aliases=["normalize spectrogram", "colormap", "false colour", "magma", "viridis"],
             inputs=[
-                io.Image.Input("spectrogram", tooltip="The spectrogram picture, 256 rows high. Its channel mean is what counts."),
+                io.Image.Input(
+                    "spectrogram", tooltip="The spectrogram picture, 256 rows high (another view: 512). Its channel mean counts."
+                ),
                 io.Combo.Input(
                     "colormap",
                     options=list(COLORMAPS),
@@ -43,14 +45,15 @@ class RenormalizeSpectrogram(io.ComfyNode):
                     tooltip="Stretch each picture so that its darkest point is black and its brightest white. For viewing: heard, it is "
                     "louder and has another contrast. Off, the coloured picture sounds as the gray one does.",
                 ),
+                inputs.view_choice("What the picture is: none, 256 rows; or a view of 512 rows. In Riffusion's, white is silence."),
             ],
             outputs=[io.Image.Output(display_name="image", tooltip="The coloured picture, as large as the spectrogram.")],
         )
 
     @classmethod
-    def execute(cls, spectrogram, colormap, stretch=True) -> io.NodeOutput:
+    def execute(cls, spectrogram, colormap, stretch=True, view="none") -> io.NodeOutput:
         inputs.in_range(cls, locals())
-        picture = inputs.picture(spectrogram, "RenormalizeSpectrogram")
+        picture = inputs.picture(spectrogram, "RenormalizeSpectrogram", view=view)
         pieces = (renormalize(picture) if stretch else picture).split(FRAMES_AT_A_TIME, dim=-1)
         after_piece = interruptible(comfy.utils.ProgressBar(1).update_absolute)
         coloured = []
@@ -81,7 +84,7 @@ class ViewCanvas(io.ComfyNode):
                     "view",
                     options=list(VIEWS),
                     default="two-row square",
-                    tooltip="The view that the sampler was given. none leaves the picture as it is.",
+                    tooltip="The view that the sampler was given. none and Riffusion leave the picture as it is.",
                 ),
                 io.Boolean.Input(
                     "inverse",
@@ -103,8 +106,7 @@ class ViewCanvas(io.ComfyNode):
         inputs.in_range(cls, locals())
         pixels = inputs.pixels(canvas, node, "canvas")
         height, width = pixels.shape[1:3]
-        square_rows = VIEWS[view].inverse_view(torch.empty(AUFFUSION.n_mels, 2)).shape[0]
-        rows = AUFFUSION.n_mels if inverse else square_rows
+        rows = FORMATS[view].n_mels if inverse else canvas_height(view)
         if height != rows or width % 2:
             raise ValueError(
                 f"{node}: canvas is {width} x {height} pixels; view {view}{', inverse,' if inverse else ''} takes {rows} rows and an even "

@@ -11,7 +11,7 @@ from ..bridge.provenance import HIDDEN
 from ..bridge.saving import save_pairs
 from ..itsound_core.playhead import spectrogram_seconds
 from ..itsound_core.spectrogram import band_frequencies
-from ..itsound_core.views import VIEWS, canvas_rows
+from ..itsound_core.views import FORMATS, VIEWS, canvas_rows
 
 NODE = "PlayImage"
 
@@ -35,12 +35,9 @@ class PlayImage(io.ComfyNode):
                     "its sound.",
                 ),
                 io.Audio.Input("audio", tooltip="The sound: one for each picture, or one for all of them."),
-                io.Combo.Input(
-                    "view",
-                    options=list(VIEWS),
-                    default="none",
-                    optional=True,
-                    tooltip="two-row square: the line runs over the upper half of the 512 x 512 picture and then over the lower one.",
+                inputs.view_choice(
+                    "two-row square: the line runs over the upper half of the 512 x 512 picture and then over the lower one. "
+                    "Riffusion: its 512 rows reach up to 10 kHz.",
                 ),
             ],
             hidden=HIDDEN,
@@ -54,16 +51,16 @@ class PlayImage(io.ComfyNode):
         samples, rate = inputs.mono_or_stereo(audio, NODE)
         pictures, samples = inputs.pair(pictures, samples, NODE, ("image", "audio"))
 
-        (height, width), rows = pictures.shape[1:3], canvas_rows(VIEWS[view])
-        inputs.view_height(height, rows, NODE, "image", view)
-        seconds, crossing = samples.shape[2] / rate, spectrogram_seconds(height, width, rows)
+        (height, width), rows, fmt = pictures.shape[1:3], canvas_rows(VIEWS[view]), FORMATS[view]
+        inputs.view_height(height, NODE, "image", view)
+        seconds, crossing = samples.shape[2] / rate, spectrogram_seconds(height, width, rows, fmt)
         shared = {"seconds": seconds, "sample_rate": rate, "picture_seconds": crossing or seconds, "is_spectrogram": crossing is not None}
         shared["rows"] = rows
         # A name that is never used again, so that no browser shows an older run from its cache.
         pairs = save_pairs(pictures, samples, rate, f"images-that-sound/{uuid.uuid4().hex}", io.FolderType.temp, cls.hidden, NODE)
         items = [{"picture": picture, "sound": sound, **shared} for picture, sound in pairs]
         # Keys of our own: under "images" and "audio" the front end would add its own previews. Frequencies from the top row down.
-        return io.NodeOutput(ui={"player": items, "row_hertz": [band_frequencies().flip(0).round(decimals=1).tolist()]})
+        return io.NodeOutput(ui={"player": items, "row_hertz": [band_frequencies(fmt).flip(0).round(decimals=1).tolist()]})
 
 
 NODES = [PlayImage]

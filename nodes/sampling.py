@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import comfy.model_management
 import comfy.sample
@@ -14,17 +15,23 @@ from comfy_api.latest import io
 
 from ..bridge import inputs
 from ..bridge.guider import JointGuider, ModelExpert
-from ..bridge.sampling_inputs import LARGEST_SEED, latent, noise_levels, noise_numbers
+from ..bridge.sampling_inputs import LARGEST_SEED, VIEW, latent, noise_levels, noise_numbers, same_view
 from ..itsound_core.latents import LATENT_CHANNELS, PIXELS_PER_LATENT
 from ..itsound_core.spectrogram import AUFFUSION
-from ..itsound_core.views import IDENTITY, VIEWS
+from ..itsound_core.views import FORMATS, IDENTITY, VIEWS
 
 CATEGORY = "Images that Sound/sampling"
 
 
 def latent_columns(seconds: float, even: int = 2) -> int:
-    """Columns of a canvas in latents that holds so many seconds, a multiple of `even`: the UNets halve it."""
+    """Columns of a canvas in latents that holds so many seconds in any format, a multiple of `even`: the UNets halve it."""
     return even * math.ceil(AUFFUSION.frames(seconds) / (even * PIXELS_PER_LATENT))
+
+
+def _audio_view(view: str) -> dict[str, Any]:
+    """What an expert is told of its view: as which canvas it sees the latents, and how high it must be."""
+    fmt = FORMATS[view]
+    return {"view": VIEWS[view], "rows": 0 if fmt is AUFFUSION else fmt.n_mels // PIXELS_PER_LATENT}
 
 
 def _cfg_input(name: str, prompt: str) -> io.Float.Input:
@@ -40,14 +47,11 @@ def _t_input(name: str, default: float, model: str) -> io.Float.Input:
     return io.Float.Input(name, default=default, min=0.0, max=1.0, step=0.01, round=0.001, tooltip=tooltip)
 
 
-def _view_input(tooltip: str) -> io.Combo.Input:
-    return io.Combo.Input("view", options=list(VIEWS), default="none", optional=True, tooltip=tooltip)
-
-
 def _expert_view_input(model: str) -> io.Combo.Input:
-    return _view_input(
+    return inputs.view_choice(
         f"How the {model} sees the canvas. two-row square: a 512 x 512 picture's upper half, then its lower, are the 256 x 1024 "
-        "spectrogram; areas, masks and ControlNet hints of this model lie on that one. Set the same view in EmptySpectrogramLatent."
+        "spectrogram; areas, masks and ControlNet hints of this model lie on that one. Riffusion: as it is, 512 rows. Set the same view in "
+        "EmptySpectrogramLatent."
     )
 
 
@@ -91,7 +95,7 @@ def _joint_guider(
     view: str = "none",
 ) -> JointGuider:
     image = ModelExpert(node, "image", image_model, image_positive, image_negative, image_cfg, t_image, 1.0 - audio_weight)
-    audio = ModelExpert(node, "audio", audio_model, audio_positive, audio_negative, audio_cfg, t_audio, audio_weight, VIEWS[view])
+    audio = ModelExpert(node, "audio", audio_model, audio_positive, audio_negative, audio_cfg, t_audio, audio_weight, **_audio_view(view))
     return JointGuider([image, audio])
 
 
@@ -117,13 +121,13 @@ class EmptySpectrogramLatent(io.ComfyNode):
                 io.Int.Input(
                     "batch_size", default=1, min=1, max=4096, tooltip="How many canvases. Few come out well: make several and choose."
                 ),
-                _view_input(
+                inputs.view_choice(
                     "Shape of the canvas. none: as long as the sound. two-row square: the sound's second half below its first, 512 x 512 "
-                    "pixels for 10.24 s; for a sampler with the same view."
+                    "pixels for 10.24 s; for a sampler with the same view. Riffusion: 512 rows, 512 x 512 pixels for 5.12 s."
                 ),
             ],
             outputs=[
-                io.Latent.Output(display_name="latent", tooltip="Empty latents, 4 x 32 x 128 for 10.24 s; 4 x 64 x 64 as two-row square.")
+                io.Latent.Output(display_name="latent", tooltip="Empty latents, 4 x 32 x 128 for 10.24 s; with another view 64 rows.")
             ],
         )
 
@@ -131,9 +135,10 @@ class EmptySpectrogramLatent(io.ComfyNode):
     def execute(cls, seconds: float, batch_size: int, view: str = "none") -> io.NodeOutput:
         inputs.in_range(cls, locals())
         columns = latent_columns(seconds, even=2 if VIEWS[view] is IDENTITY else 4)  # a square is half as wide, and even too
-        shape = (batch_size, LATENT_CHANNELS, AUFFUSION.n_mels // PIXELS_PER_LATENT, columns)
+        shape = (batch_size, LATENT_CHANNELS, FORMATS[view].n_mels // PIXELS_PER_LATENT, columns)
         samples = VIEWS[view].inverse_view(torch.zeros(shape, device=comfy.model_management.intermediate_device()))
-        return io.NodeOutput({"samples": samples, "downscale_ratio_spacial": PIXELS_PER_LATENT})
+        made_for = {} if view == "none" else {VIEW: view}
+        return io.NodeOutput({"samples": samples, "downscale_ratio_spacial": PIXELS_PER_LATENT, **made_for})
 
 
 class MultimodalGuider(io.ComfyNode):
@@ -192,7 +197,7 @@ class AddExpert(io.ComfyNode):
         if not isinstance(guider, JointGuider):
             raise ValueError(f"AddExpert: guider is a {type(guider).__name__}. Connect a MultimodalGuider or another AddExpert.")
         name = f"added (number {len(guider.experts) + 1})"
-        added = ModelExpert("AddExpert", name, model, positive, negative, cfg, t, weight, VIEWS[view])
+        added = ModelExpert("AddExpert", name, model, positive, negative, cfg, t, weight, **_audio_view(view))
         return io.NodeOutput(JointGuider([*guider.experts, added]))
 
 
@@ -248,6 +253,7 @@ class MultimodalKSampler(io.ComfyNode):
         inputs.in_range(cls, locals() | guider_inputs)
         node = "MultimodalKSampler"
         samples, numbers = latent(latent_image, node), noise_numbers(latent_image, node)
+        same_view(node, latent_image, guider_inputs.get("view", "none"))
         guider = _joint_guider(node, **guider_inputs)
         model = guider.model_patcher
         samples = comfy.sample.fix_empty_latent_channels(model, samples, latent_image.get("downscale_ratio_spacial"))

@@ -19,7 +19,7 @@ from ..itsound_core.media import AUDIO_CODECS, LARGEST_SIDE, AudioCodec, encode_
 from ..itsound_core.playhead import LINE_COLOUR, frame_count, playhead_frames, rows_of, spectrogram_seconds
 from ..itsound_core.resampling import resample
 from ..itsound_core.spectrogram import AUFFUSION
-from ..itsound_core.views import VIEWS, canvas_rows
+from ..itsound_core.views import FORMATS, VIEWS, canvas_rows
 
 NODE = "PlayheadVideo"
 LAYOUTS = ("captions", "picture", *(name for name, screen in SCREENS.items() if screen))
@@ -96,12 +96,9 @@ class PlayheadVideo(io.ComfyNode):
                     tooltip="aac plays everywhere and changes the spectrogram by about 0.1 dB. flac keeps every sample, at 24 bits; "
                     "browsers and ComfyUI play it, some phones and sites do not.",
                 ),
-                io.Combo.Input(
-                    "view",
-                    options=list(VIEWS),
-                    default="none",
-                    optional=True,
-                    tooltip="two-row square: the 512 x 512 picture is crossed twice, its upper half and then its lower one, as it sounds.",
+                inputs.view_choice(
+                    "two-row square: the 512 x 512 picture is crossed twice, its upper half and then its lower one, as it sounds. "
+                    "Riffusion: its 512 rows are crossed at 100 columns a second.",
                 ),
             ],
             outputs=[io.Video.Output(display_name="video", tooltip="MP4 with H.264, which Save Video stores as it is.")],
@@ -127,8 +124,8 @@ class PlayheadVideo(io.ComfyNode):
         pictures = colours(image, "image")
         height, width = pictures.shape[1:3]
         row_count = canvas_rows(VIEWS[view])
-        inputs.view_height(height, row_count, NODE, "image", view)
-        crossing, rows = spectrogram_seconds(height, width, row_count), rows_of([height], row_count)
+        inputs.view_height(height, NODE, "image", view)
+        crossing, rows = spectrogram_seconds(height, width, row_count, FORMATS[view]), rows_of([height], row_count)
         if image_below is not None:
             pictures = stack(*inputs.pair(pictures, colours(image_below, "image_below"), NODE, ("image", "image_below")))
             rows = rows_of([height, pictures.shape[1] - height - GAP], row_count, GAP)
