@@ -96,7 +96,7 @@ class ImprintBaseline(io.ComfyNode):
                 ),
                 rho_input(),
                 fit_input(optional=True),
-                *area_inputs(RIFFUSION.f_max, " 8000 is the top of the spectrogram, of Riffusion's too.", optional=True),
+                *area_inputs(RIFFUSION.f_max, " 8000 stands for the top of the spectrogram, 10000 in Riffusion's view.", optional=True),
                 invert_input(optional=True),
                 inputs.view_choice(
                     "What the spectrogram is: none, 256 rows, or Riffusion's 512. There white is silence, and the picture's bright parts "
