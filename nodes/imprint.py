@@ -13,7 +13,7 @@ from ..bridge import inputs
 from ..bridge.vocoding import spectrogram_of
 from ..itsound_core.colormap import apply_colormap
 from ..itsound_core.imprint import FITS, SCALES, WHOLE, Area, Fit, Scale, imprint, imprint_recording
-from ..itsound_core.spectrogram import AUFFUSION, RIFFUSION
+from ..itsound_core.spectrogram import AUFFUSION
 from ..itsound_core.views import AS_IT_SOUNDS, FORMATS
 
 COLUMN = AUFFUSION.seconds(1)
@@ -96,7 +96,7 @@ class ImprintBaseline(io.ComfyNode):
                 ),
                 rho_input(),
                 fit_input(optional=True),
-                *area_inputs(RIFFUSION.f_max, " 8000 stands for the top of the spectrogram, 10000 in Riffusion's view.", optional=True),
+                *area_inputs(AUFFUSION.f_max, " 8000 stands for the top of the spectrogram, 10000 in Riffusion's view.", optional=True),
                 invert_input(optional=True),
                 inputs.view_choice(
                     "What the spectrogram is: none, 256 rows, or Riffusion's 512. There white is silence, and the picture's bright parts "

@@ -98,6 +98,20 @@ MODELS = {
             ),
         ),
     ),
+    "riffusion": Model(
+        use="Riffusion v1, another sound side of Load Image and Audio Models, with view Riffusion",
+        licence="CreativeML OpenRAIL-M: use-based restrictions, which go on to what is made from it; commercial use within them",
+        size="2.13 GB, unverified",
+        sources=(
+            Source(
+                "riffusion/riffusion-model-v1",
+                "main",
+                "checkpoints",
+                ("riffusion-model-v1.ckpt",),
+                sha256="99a6eb51c18e16a6121180f3daa69344e571618b195533f67ae94be4eb135a57",
+            ),
+        ),
+    ),
     "lcm": Model(
         use="LCM-LoRA for Stable Diffusion v1.5, pictures in few steps",
         licence="OpenRAIL++: use-based restrictions",

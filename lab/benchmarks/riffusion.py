@@ -1,4 +1,4 @@
-"""Riffusion's pictures made audible, ours (32 and 48 iterations) against torchaudio's InverseMelScale and GriffinLim (32), the official way.
+"""Riffusion's pictures made audible, ours (32 and 48 iterations) against torchaudio's inverse mel scale and Griffin-Lim (32).
 
     OMP_NUM_THREADS=1 python -m lab.benchmarks.riffusion [--repeats 1] recording.flac ...
 
