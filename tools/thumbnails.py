@@ -28,7 +28,8 @@ SHOWN_AS = {
     "26 SDS with DeepFloyd IF": "25 Score distillation",
     "28 SD15 and Riffusion": "14 Square spectrogram",
 }
-"""Templates on DeepFloyd IF and Riffusion, which could not be run here, have the thumbnail of what the embedded models make, and their notes say so."""
+"""Templates on DeepFloyd IF and Riffusion, which could not be run here, have the thumbnail of what the embedded models
+make, and their notes say so."""
 PUBLISHED = {"21 SD15 and Auffusion", "22 Few steps with LCM", *SHOWN_AS}
 """Templates whose models have to be fetched."""
 SIZE = (640, 400)
