@@ -38,10 +38,9 @@ SAMPLE_RATE, HOP, ROWS = 16000, 160, 256
 FRAMES, TRIMMED = 1024, 32
 
 CHECKPOINT, LORA = "checkpoints/v1-5-pruned-emaonly-fp16.safetensors", "lcm-lora-sdv1-5.safetensors"
-RIFFUSION = "checkpoints/riffusion-model-v1.ckpt"
-OFFERED = {name: {CHECKPOINT: "checkpoints"} for name in ("21 SD15 and Auffusion", "22 Few steps with LCM", "23 Colour by DeepFloyd IF")}
+ON_SD15 = ("21 SD15 and Auffusion", "22 Few steps with LCM", "23 Colour by DeepFloyd IF", "28 SD15 and Riffusion")
+OFFERED = {name: {CHECKPOINT: "checkpoints"} for name in ON_SD15}
 OFFERED["22 Few steps with LCM"] |= {LORA: "loras"}
-OFFERED["28 SD15 and Riffusion"] = {CHECKPOINT: "checkpoints", RIFFUSION: "checkpoints"}
 """Files that ComfyUI's missing-model list can offer, with their folders under models/."""
 PAPERS_LENGTH = {
     "01 Picture that sounds",
