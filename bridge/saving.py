@@ -20,8 +20,8 @@ from .provenance import provenance, workflow_tags
 
 COUNTED = "_00001_.flac.part"
 """The longest that follows a prefix in the name of a file while it is written."""
-WRITTEN_AT_ONCE = 2**25
-"""Bytes: a fraction of a second of a disk's time; the files of an hour take several seconds."""
+WRITTEN_AT_ONCE = 2**20
+"""Bytes: a second of a slow network folder's time; the files of an hour take some minutes there."""
 
 
 def save_pairs(

@@ -238,6 +238,21 @@ def test_whichever_step_of_a_pair_fails_nothing_of_it_is_left(nodes, output, mon
     assert names(output) == []
 
 
+def test_on_a_slow_disk_a_cancel_waits_for_a_megabyte_at_most(pack, tmp_path):
+    import importlib
+
+    written = []
+
+    def cancel(done, size):
+        written.append((tmp_path / "a.flac.part").stat().st_size)
+        raise InterruptedError
+
+    saving = importlib.import_module(f"{pack.__name__}.bridge.saving")
+    with pytest.raises(InterruptedError):
+        saving.write_together({tmp_path / "a.flac": bytes(10_000_000)}, cancel)
+    assert written[0] <= 2**20 and list(tmp_path.iterdir()) == []
+
+
 def test_a_file_where_the_folder_should_be_is_named(nodes, output):
     (output / "bells").write_bytes(b"")
     with pytest.raises(ValueError, match="SaveImageThatSounds: cannot write to .*bells"):
