@@ -309,7 +309,7 @@ def test_it_speaks_chinese_where_comfyui_does(open_page: Callable[..., Any], ser
     try:
         page = open_page()
         page.evaluate("() => window.app.graph.add(window.LiteGraph.createNode('PlayImage'))")
-        page.locator(".its-player [role=status]", has_text="点击“运行”").wait_for()
+        page.locator(".its-player-hint", has_text="点击“运行”").wait_for()
         page.locator(".its-player-play[title='播放（空格键）']").wait_for()
         page.close()
     finally:

@@ -35,11 +35,8 @@ def test_a_template_ends_in_a_player_and_a_pair_saved_together(template: dict[st
     assert "SaveAudio" not in kinds
 
 
-@pytest.mark.parametrize("number", ["01", "02", "03", "05", "06"])
-def test_a_template_to_begin_with_has_eight_nodes_at_most(number: str) -> None:
-    """All of these but the detective's, 04, whose every step is to be seen."""
-    (path,) = [path for path in TEMPLATES if path.stem.startswith(number)]
-    assert len(workflow.load(path)["nodes"]) <= 8
+def test_a_template_to_begin_with_has_eight_nodes_at_most() -> None:
+    assert all(len(workflow.load(path)["nodes"]) <= 8 for path in TEMPLATES if path.stem.startswith("0"))
 
 
 def test_a_template_has_a_note_to_start_from(template: dict[str, Any]) -> None:

@@ -1,9 +1,10 @@
-/** Puts players into nodes, in both of ComfyUI's renderers: into every PlayImage, and into each subgraph's box around one. */
+/** Puts players into nodes, in both of ComfyUI's renderers: into every PlayImage, and each subgraph's box around one. Translates templates. */
 
 import { api } from "../../../scripts/api.js";
 import { app } from "../../../scripts/app.js";
 import { keepInBox } from "./box.js";
 import { Player } from "./player.js";
+import { translateTemplate } from "./templates.js";
 import { loadTexts } from "./texts.js";
 
 const NODE = "PlayImage";
@@ -41,6 +42,7 @@ function addPlayer(node, name) {
   const widget = node.addDOMWidget(name, "ITS_PLAYER", player.element, {
     serialize: false,
     hideOnZoom: false,
+    selectOn: [], // else a click into the picture would lay the node's toolbox over what stands above it
     hideInPanel: true, // else the properties panel would lay it out for its own width
     margin: MARGIN,
     getMinHeight: () => height + 2 * MARGIN,
@@ -144,6 +146,7 @@ app.registerExtension({
       if (place.name === "player" && outputs[place.locatorId]?.player) playerAt(place)?.show(outputs[place.locatorId]);
     }
   },
+  beforeConfigureGraph: (graph) => translateTemplate(graph),
   afterConfigureGraph() {
     arrange();
     restore(); // not awaited: the graph need not wait for it

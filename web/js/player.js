@@ -52,7 +52,6 @@ export class Player {
     this.#build();
     this.#playback.loop = this.#settings.loop;
     this.#playback.volume = this.#settings.volume;
-    this.#say(text("empty"));
     this.#update();
   }
 
@@ -62,6 +61,7 @@ export class Player {
     this.#items = player;
     this.#rowHertz = row_hertz[0];
     this.index = -1;
+    this.hint.hidden = true;
     return this.showItem(0);
   }
 
@@ -192,8 +192,9 @@ export class Player {
     this.canvas = make("canvas");
     this.silence = make("div", { className: "its-player-silence" });
     this.line = make("div", { className: "its-player-line" });
+    this.hint = make("div", { className: "its-player-hint" }, text("empty"));
     const slider = { role: "slider", tabIndex: 0, ariaLabel: text("playhead"), ariaValueMin: "0" };
-    this.stage = make("div", { className: "its-player-stage", ...slider }, this.canvas, this.silence, this.line);
+    this.stage = make("div", { className: "its-player-stage", ...slider }, this.canvas, this.silence, this.line, this.hint);
     this.#shape(USUAL_ASPECT);
     this.playButton = button("play", text("play"), () => this.toggle());
     this.time = make("span", { className: "its-player-time" });
