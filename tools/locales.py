@@ -1,10 +1,12 @@
-"""What each translation still lacks of the nodes' texts.
+"""What each translation still lacks of the nodes' and templates' texts.
 
     COMFYUI_PATH=... python tools/locales.py    # lists it by key, with the English text; ends with 1 where something is missing
 
 English needs no files: where a language has no text, the front end shows the node's own, and the player its own of web/js/texts.js. A
 translation has a text for each of those, every number and path of the English one, and the terms of tools/glossary.json, which are those
 of ComfyUI's own translation. ComfyUI does not translate a combo's options, so texts name them in English.
+
+What templates say is translated in web/templates/<language>.json, by its English: {"graphs": the templates' ids, "texts": {English: told}}.
 """
 
 from __future__ import annotations
@@ -12,19 +14,26 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 sys.path.append(str(Path(__file__).resolve().parent.parent))
+from launch import workflow  # noqa: E402
 from launch.environment import PACK_NAME, REPO  # noqa: E402
 from tools.comfyui import temporary_server  # noqa: E402
 
 LOCALES = REPO / "locales"
 GLOSSARY = REPO / "tools" / "glossary.json"
 PLAYER = REPO / "web" / "js" / "texts.js"
+TEMPLATES = REPO / "web" / "templates"
+NOTES = ("MarkdownNote", "Note")
 
 FACT = re.compile(r"\d+(?:\.\d+)?|'\w+'|\b[\w.]+_\w+|\bmodels/\w+")
 """What a translation must keep as it is: numbers, quoted options, names of files, folders and other nodes' inputs."""
+KEPT = re.compile(r"^```\n.*?^```$|\*\d\d [^*]+\*|[\w-]+(?:/[\w-]+)+", re.MULTILINE | re.DOTALL)
+"""And in a note: what is typed into a terminal, names of templates, paths."""
 
 
 def of_pack(object_info: dict[str, dict]) -> dict[str, dict]:
@@ -124,11 +133,56 @@ def _input_names(node: dict) -> dict[str, str]:
     return {name: told["name"] for name, told in node.get("inputs", {}).items() if "_" in name and "name" in told}
 
 
+def template_texts() -> dict[str, Any]:
+    """What the templates themselves say: {"graphs": their ids, "texts": notes, titles of nodes and groups, names and slots of boxes}."""
+    graphs = [workflow.load(path) for path in sorted((REPO / "workflows").glob("*.json"))]
+    return {"graphs": [graph["id"] for graph in graphs], "texts": list(dict.fromkeys(text for graph in graphs for text in _said(graph)))}
+
+
+def _said(graph: dict[str, Any]) -> Iterator[str]:
+    boxes = graph.get("definitions", {}).get("subgraphs", [])
+    for part in (graph, *boxes):
+        for node in part["nodes"]:
+            yield from node["widgets_values"][:1] if node["type"] in NOTES else []
+            yield from [node["title"]] if "title" in node else []
+        yield from (group["title"] for group in part["groups"])
+    for box in boxes:
+        yield from (box["name"], *(slot["name"] for slot in (*box["inputs"], *box["outputs"])))
+
+
+def template_complaints(english: dict[str, Any], told: dict[str, Any], terms: dict[str, str], same: list[str]) -> list[str]:
+    """What is wrong with a translation of `template_texts`; `terms` and `same` as `complaints` takes them."""
+    faults = [] if told["graphs"] == english["graphs"] else ["graphs are not the ids of the templates, in their order"]
+    faults += [
+        f"{shorten(text, 60)!r} is left over: no template says it (any more)" for text in told["texts"].keys() - set(english["texts"])
+    ]
+    for text in english["texts"]:
+        name, translation = shorten(text, 60), told["texts"].get(text)
+        if not translation:
+            faults.append(f"{name!r} is missing: a template's note, title or slot")
+        elif translation == text and text not in same:
+            faults.append(f"{name!r} is not translated")
+        elif text.startswith("## "):
+            faults += [f"{name!r} {fault}" for fault in unkept(KEPT.sub("", text), translation, terms)]
+            faults += [f"{name!r} lacks {kept!r}" for kept in KEPT.findall(text) if kept not in translation]
+    return sorted(faults)
+
+
 def translations(source: dict[str, dict]) -> dict[str, list[str]]:
-    """The faults of each translation of `locale`'s texts, by its language."""
+    """The faults of each translation of `locale`'s texts and of the templates', by its language."""
     glossary = json.loads(GLOSSARY.read_text(encoding="utf-8"))
-    languages = sorted(folder.name for folder in LOCALES.iterdir())
-    return {name: complaints(source, load(name), glossary[name]["terms"], glossary[name]["same"]) for name in languages}
+    return {folder.name: _faults(source, folder.name, **glossary[folder.name]) for folder in sorted(LOCALES.iterdir())}
+
+
+def _faults(source: dict[str, dict], language: str, terms: dict[str, str], same: list[str]) -> list[str]:
+    translation = load(language)
+    told = json.loads((TEMPLATES / f"{language}.json").read_text(encoding="utf-8"))
+    nodes = translation["nodeDefs"]
+    known = terms | _node_names(source["nodeDefs"], nodes)
+    for node in nodes.values():
+        known |= _input_names(node)
+    faults = complaints(source, translation, terms, same)
+    return faults + [f"web/templates: {fault}" for fault in template_complaints(template_texts(), told, known, same)]
 
 
 def main() -> None:

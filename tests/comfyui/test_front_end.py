@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,50 @@ def known_inputs(info: dict[str, Any]) -> set[str]:
     return {name for names in info["input_order"].values() for name in names}
 
 
+SAYS = """() => {
+  // Titles, notes and group titles of the graph and its boxes, and the boxes' slots.
+  const {app} = window, all = [app.graph, ...app.graph.subgraphs.values()];
+  return {
+    titles: all.flatMap(graph => graph.nodes.map(node => node.title)),
+    notes: app.graph.nodes.filter(node => node.type === "MarkdownNote").map(node => node.widgets[0].value),
+    groups: all.flatMap(graph => graph.groups.map(group => group.title)),
+    slots: app.graph.nodes.filter(node => node.subgraph).flatMap(node => [...node.inputs, ...node.outputs].map(slot => slot.label)),
+  };
+}"""
+CHINESE = re.compile(r"[\u4e00-\u9fff]")
+
+
+@pytest.fixture
+def chinese(request: pytest.FixtureRequest, open_at: Callable[..., Any]) -> Iterator[Any]:
+    """A page of a front end in Chinese."""
+    running = request.getfixturevalue(request.param)
+    running.post("/settings", {"Comfy.TutorialCompleted": True, "Comfy.Locale": "zh"})
+    page = open_at(running.url)
+    yield page
+    page.close()
+    running.post("/settings", {"Comfy.Locale": "en"})
+
+
+@pytest.mark.parametrize("chinese", ["server", "newest_server"], indirect=True)
+def test_where_comfyui_speaks_chinese_the_templates_do_and_what_a_user_wrote_stays(chinese: Any) -> None:
+    template = workflow.load(REPO / "workflows" / "01 Picture that sounds.json")
+    opened = "async graph => { await window.app.loadGraphData(graph); return (" + SAYS + ")(); }"
+    said = chinese.evaluate(opened, template)
+    texts = [text for kind in said.values() for text in kind if text not in ("vae", "clip", "Latent")]
+    assert texts and [text for text in texts if not CHINESE.search(text)] == []
+    assert "点击**运行**" in said["notes"][0] and said["groups"] == ["1 · 改这些词"] and "图像模型" in said["slots"]
+    assert "a drawing of castles" in chinese.evaluate("() => window.app.graph.nodes.flatMap(node => node.widgets ?? []).map(w => w.value)")
+
+    saved = chinese.evaluate("() => window.app.graph.serialize()")
+    assert chinese.evaluate(opened, saved) == said
+    template["nodes"][0] |= {"title": "Start here!", "widgets_values": [template["nodes"][0]["widgets_values"][0] + "Mine."]}
+    template["groups"][0]["title"] = "My words"
+    changed = chinese.evaluate(opened, template)
+    assert changed["titles"][0] == "Start here!" and changed["notes"][0].endswith("Mine.") and changed["groups"] == ["My words"]
+    own = workflow.load(REPO / "workflows" / "27 Three methods compared.json") | {"id": "00000000-0000-4000-8000-000000000000"}
+    assert "SDS: save" in chinese.evaluate(opened, own)["titles"]
+
+
 CONTRAST = """name => {
     const luminance = ([r, g, b]) => [r, g, b].map(c => c / 255).map(c => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)
         .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
@@ -141,12 +186,12 @@ CONTRAST = """name => {
         const below = alpha < 1 ? behind(element.parentElement) : [0, 0, 0];
         return [r, g, b].map((c, i) => alpha * c + (1 - alpha) * below[i]);
     };
-    return [...document.querySelectorAll("code")].filter(e => e.textContent.includes(name)).map(e => {
+    return [...document.querySelectorAll("code, p")].filter(e => e.textContent.includes(name)).map(e => {
         const pair = [rgba(window.getComputedStyle(e).color).slice(0, 3), behind(e)].map(luminance).sort((a, b) => b - a);
         return (pair[0] + 0.05) / (pair[1] + 0.05);
     });
 }"""
-"""Of each piece of code with some text in it: how its colour contrasts with what lies behind it (WCAG 2)."""
+"""Of each paragraph and piece of code with some text in it: how its colour contrasts with what lies behind it (WCAG 2)."""
 
 
 @pytest.mark.parametrize("front_end", ["open_page", "open_newest_page"])
@@ -161,8 +206,9 @@ def test_without_its_models_a_template_offers_the_file_and_its_note_the_command_
         page.evaluate("graph => window.app.loadGraphData(graph)", graph)
         page.evaluate("Object.assign(window.app.canvas.ds, { scale: 1, offset: [300, 200] })")
         page.wait_for_function("document.querySelector('code')", timeout=30_000)
-        seen = page.evaluate(CONTRAST, "python fetch.py sd15 auffusion")
-        assert seen and min(seen) >= READABLE
+        for text in ("python fetch.py sd15 auffusion", "Choose a pair"):
+            seen = page.evaluate(CONTRAST, text)
+            assert seen and min(seen) >= READABLE
     page.evaluate("window.app.extensionManager.setting.set('Comfy.VueNodes.Enabled', false)")
     page.get_by_text("View details").first.click()
     page.get_by_text("Download", exact=True).first.wait_for(timeout=30_000)

@@ -82,3 +82,32 @@ def test_a_faulty_translation_is_complained_of_by_key_and_text(change, fault):
 def test_no_text_holds_a_mark_that_the_front_end_reads_as_an_instruction(language):
     """vue-i18n takes {name}, @:key and a|b in messages as such."""
     assert [key for key, text in locales.texts(locales.load(language)).items() if set("{}@|") & set(text)] == []
+
+
+NOTE = "## A *seed*\n\nSee *01 Picture that sounds*, 8 s, in workflows/inputs.\n"
+SAID = {"graphs": ["first", "second"], "texts": [NOTE, "Empty", "SDS"]}
+TOLD_NOTE = "## 种子：*01 Picture that sounds*，8 秒，workflows/inputs"
+TOLD = {"graphs": ["first", "second"], "texts": {NOTE: TOLD_NOTE, "Empty": "空", "SDS": "SDS"}}
+
+
+@pytest.mark.parametrize(
+    "change, fault",
+    [
+        ({}, None),
+        ({NOTE: ""}, "is missing: a template's note"),
+        ({"Empty": "Empty"}, "'Empty' is not translated"),
+        ({"Full": "满"}, "'Full' is left over"),
+        ({NOTE: TOLD_NOTE.replace("种子", "随机数")}, "does not call 'seed' '种子'"),
+        ({NOTE: TOLD_NOTE.replace("8", "八")}, "lacks '8' of"),
+        ({NOTE: TOLD_NOTE.replace("Picture that sounds", "有声图像")}, "lacks '*01 Picture that sounds*'"),
+        ({NOTE: TOLD_NOTE.replace("workflows/", "")}, "lacks 'workflows/inputs'"),
+    ],
+)
+def test_a_faulty_translation_of_the_templates_is_complained_of(change, fault):
+    faults = locales.template_complaints(SAID, TOLD | {"texts": TOLD["texts"] | change}, TERMS, same=["SDS"])
+    assert len(faults) == (fault is not None) and all(fault in line for line in faults)
+
+
+def test_a_template_that_the_translation_does_not_know_is_complained_of():
+    (fault,) = locales.template_complaints(SAID | {"graphs": ["first", "second", "third"]}, TOLD, TERMS, same=["SDS"])
+    assert "ids of the templates" in fault

@@ -1,4 +1,4 @@
-/** What the player says, in ComfyUI's language. The English is here; locales/<language>/main.json has translations under the same keys. */
+/** What player and templates say in ComfyUI's language. The player's English is here; locales/<language>/main.json has the same keys. */
 
 import { api } from "../../../scripts/api.js";
 import { app } from "../../../scripts/app.js";
@@ -34,10 +34,16 @@ const ENGLISH = {
 };
 
 let translated = {};
+let ofTemplates = { graphs: [], texts: {} };
 
 /** The text of a key of ENGLISH, `values` in place of $1, $2. */
 export function text(key, ...values) {
   return (translated[key] ?? ENGLISH[key]).replace(/\$(\d)/g, (_, number) => values[number - 1]);
+}
+
+/** {graphs: ids of our templates, texts: each of their texts and its translation}; both are empty in English. */
+export function templateTexts() {
+  return ofTemplates;
 }
 
 /** Learn the texts of the language that ComfyUI is set to, before there is a player. */
@@ -46,8 +52,10 @@ export async function loadTexts() {
   if (language === "en") return;
   try {
     const languages = await (await api.fetchApi("/i18n")).json();
-    translated = languages[language]?.imagesThatSound?.player ?? {};
+    if (!languages[language]?.imagesThatSound) return;
+    translated = languages[language].imagesThatSound.player;
+    ofTemplates = await (await fetch(new URL(`../templates/${language}.json`, import.meta.url))).json();
   } catch {
-    // Without them the player speaks English.
+    // Without them all is in English.
   }
 }
