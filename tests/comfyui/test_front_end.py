@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -166,7 +167,7 @@ def test_where_comfyui_speaks_chinese_the_templates_do_and_what_a_user_wrote_sta
     assert "点击**运行**" in said["notes"][0] and said["groups"] == ["1 · 改这些词"] and "图像模型" in said["slots"]
     assert "a drawing of castles" in chinese.evaluate("() => window.app.graph.nodes.flatMap(node => node.widgets ?? []).map(w => w.value)")
 
-    saved = chinese.evaluate("() => window.app.graph.serialize()")
+    saved = json.loads(chinese.evaluate("() => JSON.stringify(window.app.graph.serialize())"))
     assert chinese.evaluate(opened, saved) == said
     template["nodes"][0] |= {"title": "Start here!", "widgets_values": [template["nodes"][0]["widgets_values"][0] + "Mine."]}
     template["groups"][0]["title"] = "My words"
