@@ -1,7 +1,7 @@
 """Draw workflows/<template>.jpg, by which ComfyUI's list of templates shows them: what each template makes as it ships.
 
     COMFYUI_PATH=... python tools/thumbnails.py                    # those that the embedded models can run
-    COMFYUI_PATH=... python tools/thumbnails.py long_canvas ...    # these
+    COMFYUI_PATH=... python tools/thumbnails.py "01 Picture that sounds" ...    # these
 
 A thumbnail shows the start of every picture that the template saves, one below the other, and below a single one the middle of its
 playhead video's first ten seconds. A minute or two a template on two CPU cores.
@@ -71,7 +71,7 @@ def main() -> None:
             pictures = [Image.open(path) for path in files if path.suffix == ".png"]
             videos = [path for path in files if path.suffix == ".mp4"]
             square = any(picture.width <= picture.height for picture in pictures)  # which fills the thumbnail by itself
-            rows = pictures if len(pictures) > 1 else [*([] if square else pictures), *map(frame, videos)]
+            rows = pictures if len(pictures) > 1 or not videos else [*([] if square else pictures), *map(frame, videos)]
             (TEMPLATES / f"{name}.jpg").write_bytes(jpeg(stacked(rows), LARGEST))
             print(f"{name}: {len(rows)} rows", flush=True)
     for name, embedded in SHOWN_AS.items():
