@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from hostile import MARKUP
 from PIL import Image
 
 from lab.study.__main__ import build, tabulate
@@ -32,11 +33,9 @@ ENDED = """number => new Promise(resolve => {
 pytestmark = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason="needs chromium: apt-get install chromium")]
 
 
-@pytest.fixture(scope="module")
-def survey(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two pairs of clips, a fifth of a second each."""
-    root = tmp_path_factory.mktemp("study")
-    rows = [{"name": f"{number}", "image": image, "audio": audio} for number, (image, audio) in enumerate(PAIRS.items())]
+def made(root: Path, pairs: dict[str, str]) -> Path:
+    """A survey with a pair of clips, a fifth of a second each, for each pair of prompts."""
+    rows = [{"name": f"{number}", "image": image, "audio": audio} for number, (image, audio) in enumerate(pairs.items())]
     (root / "prompts.json").write_text(json.dumps(rows))
     for level, method in zip((200, 50), METHODS, strict=True):
         (root / method).mkdir()
@@ -45,6 +44,11 @@ def survey(tmp_path_factory: pytest.TempPathFactory) -> Path:
             soundfile.write(root / method / f"{row['name']}.wav", np.random.default_rng(level).standard_normal(3200) / 10, 16000)
     build([root / method for method in METHODS], root / "prompts.json", root / "study.html")
     return root / "study.html"
+
+
+@pytest.fixture(scope="module")
+def survey(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return made(tmp_path_factory.mktemp("study"), PAIRS)
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +74,28 @@ def page(browser: Any, survey: Path) -> Iterator[Any]:
     assert complaints == []
     assert {url.split(":")[0] for url in asked} <= {"file", "blob"}
     context.close()
+
+
+def test_hostile_prompts_are_asked_about_as_text(browser: Any, tmp_path: Path) -> None:
+    page = browser.new_page()
+    page.set_default_timeout(LIMIT_MS)
+    complaints = []
+    page.on("console", lambda message: complaints.append(message.text))
+    page.goto(made(tmp_path, {text: f"a bell {text}" for text in MARKUP.values()}).as_uri())
+    asked = page.evaluate(
+        """() => {
+          participant = 'P-9';
+          shown = shuffled(participant);
+          return shown.map(() => {
+            next();
+            answers.push(null);
+            return document.querySelector('#pair').innerText && document.querySelector('#image').textContent;
+          });
+        }"""
+    )
+    assert sorted(asked) == sorted(MARKUP.values()) and complaints == []
+    assert page.evaluate("() => [window.ran ?? 'nothing', document.querySelectorAll('q *, iframe, svg').length]") == ["nothing", 0]
+    page.close()
 
 
 def press(page: Any, *keys: str) -> None:
