@@ -5,7 +5,8 @@
     python3 quickstart.py --serve    leave ComfyUI's own pages open in the browser, with the templates in them
     python3 quickstart.py --fetch    list the published models that it can get; with names, get them after showing size and licence
     python3 quickstart.py --test     run the whole test suite; what follows --test goes to pytest, which then runs alone
-    python3 quickstart.py --test full    the same at full size: Stable Diffusion 1.5 and Auffusion with random weights
+    python3 quickstart.py --test sweep   bad inputs, damaged files, other versions of ComfyUI, for two hours; goes on where it was
+    python3 quickstart.py --test full    the suite at full size: Stable Diffusion 1.5 and Auffusion with random weights
 
 The first run gets everything it needs (torch is large); later runs start in seconds. Standard library only, Python 3.10 or later.
 """
@@ -185,6 +186,9 @@ def test(python: Path, pytest_arguments: list[str]) -> int:
     threads = {"OMP_NUM_THREADS": "1"}  # a process: on models as small as the tests', threads cost more than they gain
     if pytest_arguments[:1] == ["full"]:
         pytest_arguments = ["tests/full", "-m", "full", *pytest_arguments[1:]]
+    if pytest_arguments[:1] == ["sweep"]:
+        os.environ["PYTHONPATH"] = os.pathsep.join([str(REPO / "tests"), str(REPO)])
+        return subprocess.run([python, "-m", "sweep", *pytest_arguments[1:]], cwd=REPO).returncode
     if pytest_arguments:
         steps, threads = [(f"pytest on ComfyUI {NEWEST}", [*tests, *pytest_arguments], newest)], {}
     failed = []

@@ -138,8 +138,9 @@ def model_color(
 
     sigmas = noise_levels(request.node, model, request.steps, sampler_name, scheduler)
     latent_format = model.get_model_object("latent_format")
-    sides = (side // latent_format.spacial_downscale_ratio for side in gray.shape[-2:])
-    context_windows(request.node, "model", model.model_options, (len(gray), latent_format.latent_channels, *sides))
+    height, width = (side // latent_format.spacial_downscale_ratio for side in gray.shape[-2:])
+    context_windows(request.node, "model", model.model_options, (len(gray), latent_format.latent_channels, height, width))
+    inputs.regions(request.node, "", request.text, height, width)
     # Counted from the end: some schedules have a step more than they were asked for.
     sigmas = sigmas[-(request.steps - request.start_step + 1) :]
     model = model.clone()

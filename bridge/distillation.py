@@ -177,10 +177,11 @@ def check(request: Request) -> None:
     _check_models(request)
     context_windows(request.node, "audio_model", request.audio_model.model_options, _latent_shape(request))
     context_windows(request.node, "image_model", request.image_patcher.model_options, _image_shape(request))
+    shapes = {"audio": _latent_shape(request), "image": _image_shape(request)}
     for side, model in (("audio", request.audio_model), ("image", request.image_model)):
-        _check_text(
-            request.node, f"{side}_model", model, dict(zip((f"{side}_positive", f"{side}_negative"), request.pair(side), strict=True))
-        )
+        texts = dict(zip((f"{side}_positive", f"{side}_negative"), request.pair(side), strict=True))
+        _check_text(request.node, f"{side}_model", model, texts)
+        inputs.regions(request.node, "", texts, *shapes[side][2:])
 
 
 def _check_numbers(node: str, iterations: int, warm_start: int) -> None:
@@ -200,7 +201,7 @@ def _check_models(request: Request) -> None:
     if _in_pixels(request.audio_model):
         raise ValueError(f"{node}: audio_model works on pixels. Connect a model that makes spectrograms in latents, as Auffusion.")
     if request.vae.latent_channels != latent_format.latent_channels or not hasattr(request.vae.first_stage_model, "quant_conv"):
-        raise ValueError(f"{node}: vae is not the audio model's: connect the VAE that LoadDualUNets gives (of Stable Diffusion 1.5).")
+        raise ValueError(f"{node}: vae is not the audio model's. Connect the VAE that LoadDualUNets gives (of Stable Diffusion 1.5).")
     if other is not None and not _in_pixels(other):
         if type(other.get_model_object("latent_format")) is not type(latent_format):
             raise ValueError(

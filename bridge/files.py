@@ -155,7 +155,7 @@ def naming(node: str, socket: str, name: str) -> Iterator[None]:
         raise
     except UNREADABLE as error:
         reason = str(error)
-        if not isinstance(error, (ValueError, RuntimeError, OSError)):  # the rest says what failed in the code, not in the file
+        if not isinstance(error, (ValueError, OSError)):  # the rest says what failed in the code, not in the file
             reason = f"A file of it is damaged, or of another model. Copy it again from its source. ({type(error).__name__}: {error})"
         raise ValueError(f'{node}: {socket} is "{_shown(name)}". {reason}') from error
 

@@ -161,7 +161,14 @@ class JointGuider(comfy.samplers.CFGGuider):
         _check_noise_levels(self.experts, sigmas)
         if kwargs.get("seed") is not None:
             kwargs["seed"] = sampler_seed(kwargs["seed"])
-        return super().sample(noise, latent_image, sampler, sigmas, denoise_mask, *args, **kwargs)
+        samples = super().sample(noise, latent_image, sampler, sigmas, denoise_mask, *args, **kwargs)
+        if not inputs.finite(samples):
+            names = " or ".join(f"the {expert.name} model" for expert in self.experts)
+            raise ValueError(
+                f"{self.experts[0].node}: sampling ended in latents that are NaN or infinite: {names} overflowed, or its file is damaged. "
+                "Load the models with weight_dtype fp32 or bf16, lower the cfg, or choose another sampler."
+            )
+        return samples
 
     def outer_sample(self, noise, latent_image, sampler, sigmas, *args, **kwargs):
         sample_first = super().outer_sample

@@ -37,16 +37,30 @@ LARGEST_SAMPLE = 2.0**31
 LISTED, SHOWN = 50, 60
 """Choices, and characters of a value, that an error shows."""
 
+CONDITIONING = "CONDITIONING"
+MADE_OF: Mapping[str, tuple[str, ...]] = {
+    "MODEL": ("model_options", "get_model_object", "clone"),
+    "CLIP": ("tokenize", "clone"),
+    "VAE": ("encode", "decode"),
+    "GUIDER": ("sample", "model_patcher"),
+    "VOCODER": ("patcher", "name"),
+    "SCORER": ("picture", "sound", "embeddings"),
+    "SCORES": ("picture", "sound", "table"),
+    "DEEPFLOYD_IF": ("stage_1", "stage_2"),
+}
+"""By what a socket's value is known: other packs bring classes of their own."""
+
 logger = logging.getLogger(__name__)
 
 FOREIGN_TEXT = "{node}: {socket} has embeddings {found} wide, {model} reads {width}. Encode the prompt with the clip of the same loader."
 
 
 def in_range(node: type[io.ComfyNode], values: Mapping[str, object]) -> None:
-    """Whether each value is one that its widget can have: ComfyUI checks what is set in a widget, not what comes over a link.
+    """Whether each value is one that its widget can have, or its socket: ComfyUI checks what is set in a widget, not what a link brings.
 
-    values: the node's inputs by name, such as `locals()` of its execute; names that are no widget's are passed over. Raises ValueError
-    naming node, input, value, and the range or the choices; NaN lies in no range.
+    values: the node's inputs by name, such as `locals()` of its execute; names that are no input's are passed over. Raises ValueError
+    naming node, input, value, and the range, the choices or what to connect; NaN lies in no range. IMAGE, AUDIO and LATENT are left to
+    what reads them.
     """
     schema = node.SCHEMA or node.GET_SCHEMA()  # ComfyUI keeps it from when it loads a pack
     for widget in schema.inputs:
@@ -67,6 +81,33 @@ def in_range(node: type[io.ComfyNode], values: Mapping[str, object]) -> None:
         if wanted:
             shown = f'"{_shown(value)}"' if isinstance(widget, io.Combo.Input) and isinstance(value, str) else _shown(value)
             raise ValueError(f"{schema.node_id}: {widget.id} is {shown}; {wanted}. Change what is linked to it.")
+    for socket in schema.inputs:
+        value = values.get(socket.id)
+        if socket.id in values and not (socket.optional and value is None) and not _fits(socket.get_io_type().split(","), value):
+            found, kinds = "None" if value is None else f"a {type(value).__name__}", socket.get_io_type().replace(",", " or ")
+            raise ValueError(f"{schema.node_id}: {socket.id} is {found}, no {kinds}. Connect an output of that kind, of a node that ran.")
+
+
+def _fits(kinds: Sequence[str], value: object) -> bool:
+    """Whether a socket of one of these kinds takes the value, as far as that can be told."""
+    known = [kind for kind in kinds if kind in MADE_OF or kind == CONDITIONING]
+    return not known or any(_conditions(value) if kind == CONDITIONING else _is_made_of(kind, value) for kind in known)
+
+
+def _is_made_of(kind: str, value: object) -> bool:
+    is_clip = kind != "CLIP" and hasattr(value, "tokenize")  # which has what a VAE has
+    return not is_clip and all(hasattr(value, name) for name in MADE_OF[kind])
+
+
+def _conditions(value: object) -> bool:
+    """Whether it is a list of embeddings, each with a dict of options."""
+    return isinstance(value, (list, tuple)) and all(
+        isinstance(entry, (list, tuple))
+        and len(entry) == 2
+        and isinstance(entry[0], (Tensor, type(None)))
+        and isinstance(entry[1], Mapping)
+        for entry in value
+    )
 
 
 def _wanted_choice(node: type[io.ComfyNode], combo: io.Combo.Input, value: object) -> str | None:
@@ -337,11 +378,16 @@ def text(
     """
     for socket, conditioning in conditionings.items():
         entries = [embeddings for embeddings, *_ in conditioning if isinstance(embeddings, Tensor)]
-        found = {embeddings.shape[-1] for embeddings in entries} - {width}
+        found = {embeddings.shape[-1] for embeddings in entries if embeddings.ndim} - {width}
         if width is not None and found:
             raise ValueError(complaint.format(node=node, model=model, socket=socket, found=min(found), width=width))
         if not conditioning or any(embeddings.numel() == 0 for embeddings in entries):
             raise ValueError(f"{node}: {owner}{socket} conditioning is empty. Encode a prompt with CLIPTextEncode; its text may be empty.")
+        if width is not None and (len(entries) < len(conditioning) or any(embeddings.ndim != 3 for embeddings in entries)):
+            raise ValueError(
+                f"{node}: {owner}{socket} conditioning holds no text embeddings, which are (prompts, tokens, width). Encode a prompt with "
+                "CLIPTextEncode."
+            )
         if not all(finite(embeddings) for embeddings in entries):
             raise ValueError(
                 f"{node}: {owner}{socket} conditioning is NaN or infinite: its text encoder overflowed, or its file is damaged. "
@@ -350,29 +396,36 @@ def text(
 
 
 def regions(node: str, owner: str, conditionings: Mapping[str, list], height: int, width: int) -> None:
-    """Whether areas and masks of a CONDITIONING can be used on latents of height x width, as its model sees them.
+    """Whether areas, masks and ranges of a CONDITIONING can be used on latents of height x width, as its model sees them.
 
-    Raises ValueError naming `owner` and socket for an area that begins outside, a mask that is empty, and strengths or masks that are NaN.
+    Raises ValueError naming `owner` and socket for an area that is empty or begins outside, a mask that is empty, and strengths, shares of
+    the steps or masks that are NaN.
     """
     for socket, conditioning in conditionings.items():
         for _, options in conditioning:
+            whose = f"{owner}{socket} conditioning"
             mask, area = options.get("mask"), options.get("area")
             if mask is not None and (mask.numel() == 0 or not finite(mask)):
-                raise ValueError(f"{node}: the mask of {owner}{socket} conditioning is empty or NaN. Draw the mask anew.")
-            strengths = [options.get("strength", 1.0), options.get("mask_strength", 1.0)]
-            if not all(math.isfinite(strength) for strength in strengths):
-                raise ValueError(
-                    f"{node}: the strength of {owner}{socket} conditioning is {strengths[0]:g} (of its mask, {strengths[1]:g})."
-                )
+                raise ValueError(f"{node}: the mask of {whose} is empty or NaN. Draw the mask anew.")
+            for name in ("strength", "mask_strength", "start_percent", "end_percent"):
+                if not _is_finite(options.get(name, 1.0)):
+                    raise ValueError(f"{node}: the {name} of {whose} is {_shown(options[name])}. Set it to a number, such as 1.")
             if area is None:
                 continue
             share = area[0] == "percentage"
-            y, x = (round(at * size) if share else at for at, size in zip(area[-2:], (height, width), strict=True))
+            sides = area[1:] if share else area
+            if not all(map(_is_finite, sides)) or min(sides[:2]) <= (-1 if share else 0):
+                raise ValueError(f"{node}: an area of {whose} has no size ({_shown(area)}). Set its width and height anew.")
+            y, x = (round(at * size) if share else at for at, size in zip(sides[-2:], (height, width), strict=True))
             if not (0 <= y < height and 0 <= x < width):
                 raise ValueError(
-                    f"{node}: an area of {owner}{socket} conditioning begins at x {x}, y {y}, outside of {width} x {height} latents as "
+                    f"{node}: an area of {whose} begins at x {x}, y {y}, outside of {width} x {height} latents as "
                     "that model sees them. Move the area (ConditioningSetArea counts pixels, 8 to a latent), or use a larger canvas."
                 )
+
+
+def _is_finite(number: object) -> bool:
+    return isinstance(number, numbers.Real) and math.isfinite(number)
 
 
 def finite(values: Tensor) -> bool:

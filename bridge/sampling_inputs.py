@@ -31,9 +31,11 @@ def sampler_seed(seed: int) -> int:
 
 def latent(given: Any, node: str, socket: str = "latent_image") -> Tensor:
     """The samples of a LATENT. Raises ValueError naming `node` and `socket` where it is none."""
-    samples = given.get("samples") if isinstance(given, Mapping) else None
+    samples: Any = given.get("samples") if isinstance(given, Mapping) else None
     if not hasattr(samples, "is_nested"):  # ComfyUI's nested latents are no Tensor
         raise ValueError(f"{node}: {socket} is no LATENT. Connect EmptySpectrogramLatent, or VAE Encode.")
+    if not samples.is_nested and 0 in samples.shape:
+        raise ValueError(f"{node}: {socket} is empty ({tuple(samples.shape)}). Connect EmptySpectrogramLatent, or VAE Encode of a picture.")
     return samples
 
 
@@ -52,9 +54,10 @@ def noise_numbers(given: Mapping[str, Any], node: str, socket: str = "latent_ima
 
     Raises ValueError naming `node` and `socket` for another count than there are samples, and for what is no number of a noise.
     """
-    found, count = given.get("batch_index"), len(given["samples"])
-    if found is None:
+    found = given.get("batch_index")
+    if found is None or given["samples"].is_nested:  # which the guider refuses
         return None
+    count = len(given["samples"])
     remedy = "Choose from the batch with LatentFromBatch, which keeps both the same."
     if len(found) != count:
         raise ValueError(f"{node}: {socket} is a batch of {count}, but batch_index names {len(found)}. {remedy}")

@@ -60,7 +60,9 @@ def plan(candidates: int, keepers: int, steps: int, budget: float, fewest: int =
     are no drafts. Raises ValueError for impossible numbers, and where the budget is too small, with the smallest that would do.
     """
     if not 1 <= keepers <= candidates:
-        raise ValueError(f"{keepers} keepers of {candidates} candidates: keep at least 1 and at most all.")
+        raise ValueError(
+            f"{keepers} keepers of {candidates} candidates: keep at least 1 and at most all. Lower keepers, or raise candidates."
+        )
     if budget >= candidates:
         return Plan(candidates, steps, 0, candidates)
     least = max(fewest, min(LEAST, math.ceil(steps / 2)))
@@ -70,6 +72,6 @@ def plan(candidates: int, keepers: int, steps: int, budget: float, fewest: int =
         smallest = min(candidates, math.ceil(10 * (keepers + candidates * least / steps)) / 10)
         raise ValueError(
             f"a budget of {budget:g} full samples is too small to choose {keepers} of {candidates} candidates at {steps} steps by drafts "
-            f"of {least} steps: {smallest:g} or more are needed, or fewer candidates."
+            f"of {least} steps: {smallest:g} or more are needed, or fewer candidates. Change one of the two."
         )
     return Plan(candidates, steps, draft_steps, min(candidates, (affordable - candidates * draft_steps) // steps))

@@ -197,6 +197,7 @@ def shape(waveform: Tensor, mix: Tensor, rate: int, picture: Tensor, likeness: f
             heard = mel_to_log_mel(filters @ magnitude(spectra[0]))[0]
             if done == 0:
                 shown = picture_to_log_mel(_columns(picture, piece * (fmt.hop_length / hop)))
+                shown = shown[: len(heard)]  # of a recording below 16 kHz, the bands that it holds
                 meant.append(heard + likeness * (shown - heard).clamp(max=LARGEST_GAIN))
             gain = _at_bins(meant[index] - heard, fmt).clamp(max=LARGEST_GAIN).exp()
             for channel, spectrum in zip(after, spectra, strict=True):
@@ -216,8 +217,9 @@ def _columns(picture: Tensor, at: Tensor) -> Tensor:
 
 
 def _at_bins(gain: Tensor, fmt: SpectrogramFormat) -> Tensor:
-    """Gains (n_mels, N) in nepers, low frequencies in row 0, at each bin (bins, N)."""
+    """Gains (n_mels or fewer, N) in nepers, low frequencies in row 0, at each bin (bins, N)."""
     frequencies = bin_frequencies(fmt)
+    gain = torch.cat([gain, gain[-1:].expand(AUFFUSION.n_mels - len(gain), -1)])
     laid = at_frequencies(gain.flip(0)[None], WHOLE, frequencies)[0]
     laid[frequencies > AUFFUSION.f_max] = gain[-BORDER_BANDS:].mean(0).clamp(max=0.0)
     return laid

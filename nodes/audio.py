@@ -194,6 +194,7 @@ class TrimCanvas(io.ComfyNode):
         node = "TrimCanvas"
         inputs.in_range(cls, locals())
         fmt, width = FORMATS[view], inputs.picture(spectrogram, node, view=view).shape[2]
+        spectrogram = inputs.pixels(spectrogram, node, "spectrogram")
         samples, rate = inputs.waveform(audio, node)
         inputs.pair(spectrogram, samples, node, ("spectrogram", "audio"))
         kept = width - columns

@@ -160,6 +160,8 @@ class KeeperSearch(io.ComfyNode):
 
 
 def _check(canvas: Tensor, view: str) -> None:
+    if canvas.is_nested or canvas.ndim != 4:
+        raise ValueError(f"{NODE}: latent_image is no canvas of (batch, channels, height, width). Use EmptySpectrogramLatent.")
     if len(canvas) != 1:
         raise ValueError(f"{NODE}: latent_image is a batch of {len(canvas)}; give one canvas, and say in candidates how many to try.")
     height = canvas.shape[-2] * PIXELS_PER_LATENT

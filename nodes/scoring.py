@@ -159,10 +159,13 @@ class KeepBest(io.ComfyNode):
     def execute(cls, scores, count, rule, images=None, audio=None, latents=None, picture_weight=0.5) -> io.NodeOutput:
         inputs.in_range(cls, locals())
         total = len(scores.picture)
+        images = None if images is None else inputs.pixels(images, "KeepBest", "images")
         if count > total:
             raise ValueError(
                 f"KeepBest: count is {count}, but {total} samples were scored. Keep at most {total}, or sample a larger batch."
             )
+        if latents is not None and latent(latents, "KeepBest", "latents").is_nested:
+            raise ValueError("KeepBest: latents are nested (of a video and its sound). Connect the latents that were scored.")
         sizes = {
             "images": None if images is None else len(images),
             "audio": None if audio is None else len(inputs.recording(audio, "KeepBest")[0]),

@@ -6,7 +6,6 @@ for DeepFloyd IF small random stages of its own layout.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import time
@@ -18,10 +17,8 @@ import av
 import numpy as np
 import pytest
 import soundfile
-import tiny_deepfloyd
-import torch
 from PIL import Image
-from safetensors.torch import save_file
+from small_templates import LONG, embedded_twin, shortened
 
 from launch import workflow
 from launch.environment import REPO, QuickstartError
@@ -30,8 +27,6 @@ from published import models as published
 
 TEMPLATES = sorted((REPO / "workflows").glob("*.json"))
 STEPS = 4
-LONG = 12.8  # seconds: two windows of 10.24
-SHORT = 3.2  # for DeepFloyd IF, whose stages take long on a CPU even where they are small
 RECORDINGS_OWN = ("03 Picture in a song", "05 Photo in a recording", "06 Your logo loop")
 """Templates whose sound has the rate and channels of the recording that is loaded, 44.1 kHz and stereo."""
 SAMPLE_RATE, HOP, ROWS = 16000, 160, 256
@@ -54,18 +49,7 @@ PAPERS_LENGTH = {
 
 def prompt_of(template: Path, object_info: dict[str, Any], steps: int | None = None) -> workflow.Prompt:
     prompt = workflow.to_prompt(workflow.load(template), object_info)
-    for node in prompt.values():
-        if steps and "steps" in node["inputs"]:
-            node["inputs"]["steps"] = steps
-        if steps and node["inputs"].get("seconds", 0) > LONG:
-            node["inputs"]["seconds"] = LONG
-        if steps and "candidates" in node["inputs"]:
-            node["inputs"] |= {"candidates": 5, "budget": 4.5}
-        if steps and "warm_start" in node["inputs"]:
-            node["inputs"] |= {"iterations": steps, "warm_start": 1, "hidden": 16}
-        if steps and "start_step" in node["inputs"]:
-            node["inputs"]["start_step"] = 1
-    return prompt
+    return shortened(prompt, steps) if steps else prompt
 
 
 def picture_alone(prompt: workflow.Prompt, object_info: dict[str, Any]) -> workflow.Prompt:
@@ -73,31 +57,6 @@ def picture_alone(prompt: workflow.Prompt, object_info: dict[str, Any]) -> workf
     alone = {key: node for key, node in prompt.items() if not object_info[node["class_type"]]["output_node"]}
     picture = workflow.node_of(prompt, "SaveImageThatSounds")["image"]
     return alone | {"picture": {"class_type": "SaveImage", "inputs": {"images": picture, "filename_prefix": "picture"}}}
-
-
-def embedded_twin(prompt: workflow.Prompt, server: Server) -> workflow.Prompt:
-    """The same prompt on the embedded models; its LoRAs and DeepFloyd IF are written into the server's folder."""
-    for node in prompt.values():
-        inputs = node["inputs"]
-        inputs |= {name: "embedded" for name in ("image_model_name", "audio_model_name", "vocoder_name") if name in inputs}
-        if "lora_name" in inputs:
-            write_lora(server.base / "models" / "loras" / inputs["lora_name"])
-        if "stage_1_name" in inputs:
-            tiny_deepfloyd.write_stage_1(server.base / "models" / inputs["stage_1_name"])
-            tiny_deepfloyd.write_stage_2(server.base / "models" / inputs["stage_2_name"])
-            for other in prompt.values():
-                other["inputs"] |= {"seconds": SHORT} if "seconds" in other["inputs"] else {}
-    return prompt
-
-
-def write_lora(path: Path) -> None:
-    """A random LoRA, strong enough to be seen, of an attention projection in the middle of the embedded image model's UNet."""
-    config = json.loads((REPO / "models" / "embedded-image" / "unet" / "config.json").read_text(encoding="utf-8"))
-    layer, width, rank = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_v", config["block_out_channels"][-1], 4
-    generator = torch.Generator().manual_seed(0)
-    up, down = torch.randn(width, rank, generator=generator), torch.randn(rank, width, generator=generator)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_file({f"{layer}.lora_up.weight": up, f"{layer}.lora_down.weight": down}, path)
 
 
 def saved_files(server: Server, prompt: workflow.Prompt) -> dict[str, list[Path]]:

@@ -129,3 +129,12 @@ def test_the_whole_keeps_rate_channels_and_proportions_and_shows_the_picture():
     assert calls == sorted(calls) and calls[-1] == 1.0
     heard, shown = resample(sound.mean(0)[None], rate, RATE)[:, : 170 * 160], picture[None, :, :170]
     assert float(cycle_consistency(shown, change_level(heard, -level_db(shown, heard))).correlation) > 0.93
+
+
+@pytest.mark.parametrize("rate", [8000, 11025])
+def test_a_recording_of_fewer_bands_plays_what_it_holds(rate):
+    mono = melody(2.0, rate)
+    recording = waveform_to_picture(normalize_peak(resample(mono[None], rate, RATE)))[0]
+    sound = mosaic(recording[:, 50:150], mono[None], mono, rate, 30)
+    heard, shown = resample(sound, rate, RATE), recording[None, :, 50:150]
+    assert sound.shape == (1, rate) and float(cycle_consistency(shown, change_level(heard, -level_db(shown, heard))).correlation) > 0.93

@@ -297,6 +297,11 @@ class TestTrimCanvas:
         trimmed, sound = nodes.TrimCanvas.execute(torch.zeros(1, 256, 64, 3), audio(tone(0.64)), 0).args
         assert trimmed.shape[2] == 64 and sound["waveform"].shape[2] == 10240
 
+    def test_what_a_resize_overshot_does_not_come_out_again(self, nodes):
+        image = torch.linspace(-0.1, 1.4, 64).expand(1, 256, -1)[..., None].expand(-1, -1, -1, 3)
+        trimmed, _ = nodes.TrimCanvas.execute(image, audio(tone(0.64)), 8).args
+        assert (trimmed.amin(), trimmed.amax()) == (0.0, 1.0)
+
     def test_a_cut_of_the_whole_picture_is_refused(self, nodes):
         with pytest.raises(ValueError, match="TrimCanvas: columns is 60, but the spectrogram is 64 .*Set columns to 58 or less"):
             nodes.TrimCanvas.execute(torch.zeros(1, 256, 64, 3), audio(tone(0.64)), 60)

@@ -6,6 +6,7 @@ import importlib
 import json
 import os
 import resource
+import shutil
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,18 @@ def test_an_infinite_number_that_nothing_reads_is_no_matter(load, models):
     edit_json(models / "diffusers" / "picture" / SCHEDULER, lambda_min_clipped=-INFINITY)
 
     load()
+
+
+@pytest.mark.parametrize(("content", "width"), [("[" * 100_000, None), (None, 10**9)], ids=["deep", "wide"])
+def test_a_vocoders_absurd_config_is_named_with_a_remedy(loaders, models, content, width):
+    folder = shutil.copytree(loaders.embedded.VOCODER_FOLDER, models / "vocoders" / "own")
+    if content:
+        (folder / "config.json").write_text(content)
+    else:
+        edit_json(folder / "config.json", upsample_initial_channel=width)
+
+    with pytest.raises(ValueError, match='LoadVocoder: vocoder_name is "vocoders/own". .* Copy it again from its source'):
+        loaders.LoadVocoder.execute("vocoders/own")
 
 
 # Tokenizers ----------------------------------------------------------------------------------------------------------------------------

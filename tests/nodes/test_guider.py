@@ -864,8 +864,10 @@ def test_what_a_run_starts_from_must_be_finite(joint, image_model, broken, value
         ([], "conditioning is empty. Encode a prompt"),
         ([[torch.zeros(1, 0, 32), {}]], "conditioning is empty. Encode a prompt"),
         ([[torch.full((1, 7, 32), float("nan")), {}]], "conditioning is NaN or infinite.*another CLIP"),
+        ([[None, {}]], "conditioning holds no text embeddings.*Encode a prompt"),
+        ([[torch.zeros(7, 32), {}]], "conditioning holds no text embeddings.*Encode a prompt"),
     ],
-    ids=["no entry", "no tokens", "NaN"],
+    ids=["no entry", "no tokens", "NaN", "none inside", "no batch"],
 )
 def test_text_that_is_none_is_refused(joint, positive, message):
     with pytest.raises(ValueError, match=f"MultimodalGuider: the audio model's positive {message}"):
@@ -880,13 +882,28 @@ def test_text_that_is_none_is_refused(joint, positive, message):
         (dict(mask=torch.zeros(0, 8, 16)), "the mask of the audio model's positive conditioning is empty"),
         (dict(mask=torch.full((1, 8, 16), float("nan"))), "the mask of .* is empty or NaN"),
         (dict(area=(8, 8, 0, 0), strength=float("nan")), "the strength of the audio model's positive conditioning is nan"),
+        (dict(strength=None), "the strength of .* is None. Set it to a number"),
+        (dict(start_percent=float("nan")), "the start_percent of .* is nan. Set it to a number"),
+        (dict(area=(0, 8, 0, 0)), r"an area of .* has no size \(\(0, 8, 0, 0\)\). Set its width"),
+        (dict(area=("percentage", float("nan"), 1.0, 0.0, 0.0)), "an area of .* has no size"),
     ],
-    ids=["area outside", "area outside, in percent", "empty mask", "NaN in the mask", "NaN strength"],
+    ids=[
+        *("area outside", "area outside, in percent", "empty mask", "NaN in the mask", "NaN strength", "no strength", "NaN percent"),
+        *("empty area", "NaN area"),
+    ],
 )
 def test_regions_that_cannot_be_used_are_refused_by_their_own_models_canvas(joint, options, message):
     guider = joint(audio_view=HALVES_END_TO_END, audio_positive=[*conditioning(21), *conditioning(AUDIO_PROMPT, **options)])
     with pytest.raises(ValueError, match=f"MultimodalGuider: .*{message}"):
         run(guider, two_row_noise())
+
+
+def test_latents_that_a_model_made_nan_are_no_result(joint, unets):
+    broken = native_model(unets[0])
+    with torch.no_grad():
+        next(broken.model.diffusion_model.parameters()).fill_(torch.nan)
+    with pytest.raises(ValueError, match="MultimodalGuider: sampling ended in latents that are NaN .* the image model or the audio model"):
+        run(joint(image=broken))
 
 
 @pytest.mark.parametrize("shape", [(1, 4, 32, 0), (0, 4, 32, 8)])

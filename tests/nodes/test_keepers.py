@@ -256,6 +256,8 @@ def test_a_square_canvas_is_scored_as_it_is_seen_and_heard_by_its_halves(modules
         ({"audio_prompt": " \n"}, "audio_prompt is empty"),
         ({"latent_image": {"samples": torch.zeros(2, 4, 32, 32)}}, "batch of 2; give one canvas"),
         ({"latent_image": {"samples": torch.zeros(1, 4, 64, 64)}}, "512 rows"),
+        ({"latent_image": {"samples": torch.zeros(1, 4, 1, 32, 8)}}, "latent_image is no canvas of .*Use EmptySpectrogramLatent"),
+        ({"latent_image": {"samples": torch.zeros(1, 0, 32, 8)}}, "latent_image is empty"),
     ],
 )
 def test_bad_input_is_named_before_anything_is_sampled(modules, graph, monkeypatch, inputs, told):

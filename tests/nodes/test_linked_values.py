@@ -7,6 +7,7 @@ import inspect
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -74,6 +75,31 @@ def test_a_value_of_another_kind_is_refused_before_anything_else_is_looked_at(no
         for widget in widgets(node, kind):
             name = node.define_schema().node_id
             assert re.match(f"{name}: {widget.id} is {value}; it is {wanted}.*Change what is linked to it", refusal(node, widget.id, value))
+
+
+SOMETHING_ELSE = [None, "a castle", 3, [1], {}, torch.zeros(2)]
+SOCKETS = ("MODEL", "CLIP", "VAE", "CONDITIONING", "GUIDER", "VOCODER", "SCORER", "SCORES", "DEEPFLOYD_IF")
+
+
+@pytest.mark.parametrize("value", SOMETHING_ELSE, ids=lambda value: type(value).__name__)
+def test_what_is_not_of_a_sockets_kind_is_refused_before_anything_is_loaded(pack, nodes, value):
+    made_of = importlib.import_module(f"{pack.__name__}.bridge.inputs").MADE_OF
+    for node in nodes:
+        schema = node.define_schema()
+        if not all(combo.options for combo in widgets(node, io.Combo.Input)):
+            continue  # as LoadDeepFloydIF's, before its folders are there
+        kinds = {socket.id: socket.get_io_type().split(",") for socket in schema.inputs}
+        given = {one.id: getattr(one, "default", None) for one in schema.inputs}
+        given |= {combo.id: combo.options[0] for combo in widgets(node, io.Combo.Input) if given[combo.id] is None and combo.options}
+        given |= {name: SimpleNamespace(**dict.fromkeys(made_of[kind[0]])) for name, kind in kinds.items() if kind[0] in made_of}
+        given |= {name: [] for name, kind in kinds.items() if kind == ["CONDITIONING"]}
+        for socket in schema.inputs:
+            if kinds[socket.id][0] not in SOCKETS or (value is None and socket.optional):
+                continue
+            with pytest.raises(ValueError) as refusal:
+                node.PREPARE_CLASS_CLONE(None).execute(**given | {socket.id: value})
+            found = "None" if value is None else f"a {type(value).__name__}"
+            assert str(refusal.value).startswith(f"{schema.node_id}: {socket.id} is {found}, no {' or '.join(kinds[socket.id])}. Connect")
 
 
 def test_every_widget_is_an_argument_of_its_node(nodes):

@@ -1,0 +1,10 @@
+"""The standing sweep: bad inputs, damaged files, other versions of ComfyUI and workflows of earlier releases, for hours.
+
+    python3 quickstart.py --test sweep                   every part, two hours at most; goes on where it was stopped
+    python3 quickstart.py --test sweep fuzz damaged      these parts
+    python3 quickstart.py --test sweep --hours 8         more examples
+
+A part is a module named in `parts.PARTS` with TITLE, `tasks(hours)` and `run(task)`. Each task runs in a process of its own, so that a
+crash or a hang is an outcome like any other; what came of it is kept outside of the tree, under a digest of the tree. A small sample with
+fixed seeds is part of the ordinary suite (test_*.py here).
+"""

@@ -1,0 +1,173 @@
+# ruff: noqa: E501  (a table of values)
+"""Every node, given from its own schema what its sockets may bring: mostly what is right, and one or two things that are not."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from comfy_api.latest import io
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import strategies as st
+from hypothesis.strategies import SearchStrategy
+
+from .oracle import Outcome, judge, wrong_in
+from .values import ANY_TEXT, BY_TYPE, NUMBERS_IN_NO_WIDGET, Canvas, Model, Picture, Plain, Sound, Text, Value
+
+REPO = Path(__file__).resolve().parent.parent.parent
+SMALL: Mapping[str, tuple[Any, ...]] = {
+    "steps": (2, 3), "iterations": (2, 3), "warm_start": (0, 1), "candidates": (1, 2, 3), "keepers": (1, 2), "budget": (1.0, 2.5), "crops": (1, 2),
+    "hidden": (8, 16), "seconds": (0.64, 1.28, 2.56), "batch_size": (1, 2), "columns": (0, 8), "start_step": (0, 1), "fps": (1.0, 5.0),
+    "cfg": (1.0, 3.0), "image_cfg": (1.0, 3.0), "audio_cfg": (1.0, 3.0), "start": (0.0, 0.1), "count": (1, 2), "gap": (0.0, 0.16),
+    "coherence": (0.0, 0.2, 3.3), "checkpoint_name": ("", "run"), "filename_prefix": ("sweep/x",), "sizes": ("1", "1, 0.5"), "line_color": ("#ff4020", "white"),
+    "low_hz": (0.0, 100.0), "high_hz": (8000.0, 4000.0), "sampler_name": ("ddim", "euler", "dpmpp_2m_sde", "euler_cfg_pp"), "temperature": (1.0,),
+    "scheduler": ("ddim_uniform", "karras", "normal"), "shifts": ("8 px",), "likeness": (1.0, 0.0), "vae_interval": (1, 2), "noise_level": (50,),
+    "pair": (), "view": ("none",), "seed": (0, 2**64 - 1), "learning_rate": (1e-4, 0.02), "lambda_sds": (0.4, 0.0),
+}  # fmt: skip
+"""What a widget is mostly given: its default would take the time of real work."""
+SMALL_IN: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
+    "ImprintBaseline": {"seconds": (0.0, 0.2)},
+    "ImprintRecording": {"seconds": (0.0, 0.2), "high_hz": (8000.0, 3000.0)},
+    "ViewCanvas": {"view": ("none", "two-row square")},
+    "EmptySpectrogramLatent": {"view": ("none", "two-row square")},
+}
+"""The same of one node."""
+GOOD_IN: Mapping[tuple[str, str], SearchStrategy[Value]] = {
+    ("ScoreImageAndSound", "images"): st.builds(Picture, width=st.sampled_from([256, 300]), fill=st.sampled_from(["noise", "zeros"])),
+    ("KeepBest", "images"): st.builds(Picture, batch=st.just(2)),
+    ("KeepBest", "audio"): st.builds(Sound, batch=st.just(2)),
+    ("KeepBest", "latents"): st.builds(Canvas, batch=st.just(2)),
+    ("ViewCanvas", "canvas"): st.builds(Picture, height=st.sampled_from([256, 512]), width=st.sampled_from([64, 128])),
+}
+"""What a node's own socket is as a rule given, where not what every node's is."""
+COSTLY = ("steps", "iterations", "candidates", "crops", "hidden", "seconds", "batch_size", "fps")
+"""Widgets whose largest value would take hours or all memory: it is not tried, and what lies beyond it is."""
+
+
+def node_classes(pack: ModuleType) -> dict[str, type[io.ComfyNode]]:
+    """Every node of the pack by its id."""
+    files = sorted(path.stem for path in (REPO / "nodes").glob("*.py") if "\nNODES = [" in path.read_text(encoding="utf-8"))
+    classes = [node for file in files for node in importlib.import_module(f"{pack.__name__}.nodes.{file}").NODES]
+    return {node.define_schema().node_id: node for node in classes}
+
+
+def strategies_of(node_id: str, widget: Any) -> tuple[SearchStrategy[Value], SearchStrategy[Value]]:
+    """What this input is as a rule given, and what is odd."""
+    kind = widget.get_io_type()
+    if isinstance(widget, io.MultiType.Input):
+        kinds = [BY_TYPE[one] for one in kind.split(",") if one in BY_TYPE]
+        return st.one_of([good for good, _ in kinds]), st.one_of([odd for _, odd in kinds])
+    if kind in BY_TYPE:
+        good, odd = BY_TYPE[kind]
+        return GOOD_IN.get((node_id, widget.id), good), odd
+    small = SMALL_IN.get(node_id, {}).get(widget.id) or SMALL.get(widget.id) or ()
+    if isinstance(widget, (io.Int.Input, io.Float.Input)):
+        edges = [widget.min] if widget.id in COSTLY else [widget.min, widget.max]
+        one = 1 if isinstance(widget, io.Int.Input) else 0.001
+        beyond = [bound + sign * one for bound, sign in ((widget.min, -1), (widget.max, 1)) if bound is not None]
+        return st.sampled_from(small or (widget.default,)).map(Plain), st.sampled_from([*edges, *beyond]).map(Plain) | NUMBERS_IN_NO_WIDGET
+    if isinstance(widget, io.Boolean.Input):
+        return st.booleans().map(Plain), NUMBERS_IN_NO_WIDGET
+    if isinstance(widget, io.Combo.Input):
+        options = list(widget.options or (None,))
+        good = [option for option in small if option in options] or options
+        return st.sampled_from(good).map(Plain), st.sampled_from(options).map(Plain) | ANY_TEXT | NUMBERS_IN_NO_WIDGET
+    if isinstance(widget, (io.String.Input, io.Color.Input)):
+        return st.sampled_from(small or ("a castle", "bell ringing")).map(Plain), ANY_TEXT
+    raise NotImplementedError(f"{widget.id}: a socket of type {kind}; say in values.BY_TYPE what it may be given")
+
+
+@st.composite
+def cases_of(draw: Any, node: type[io.ComfyNode]) -> dict[str, Value]:
+    """What a node is given: by the schema, with none, one or two inputs odd. An optional socket may be left open."""
+    schema = node.define_schema()
+    fewest = draw(st.sampled_from([1, 1, 1, 0]))
+    odd = draw(st.lists(st.sampled_from([widget.id for widget in schema.inputs]), min_size=fewest, max_size=2, unique=True))
+    case: dict[str, Value] = {}
+    for widget in schema.inputs:
+        good, strange = strategies_of(schema.node_id, widget)
+        if widget.id in odd:
+            case[widget.id] = draw(strange)
+        elif not widget.optional or isinstance(widget, io.WidgetInput) or draw(st.booleans()):
+            case[widget.id] = draw(good)
+    return go_together(case, odd)
+
+
+def go_together(case: dict[str, Value], odd: list[str]) -> dict[str, Value]:
+    """The case with those sockets that are not odd brought to what the others need: DeepFloyd IF reads other text, and takes no VAE."""
+    for model, texts in {"model": ("positive", "negative"), "image_model": ("image_positive", "image_negative")}.items():
+        if model not in case:
+            continue
+        deepfloyd = case[model] == Model("deepfloyd")
+        if deepfloyd:
+            case |= {name: Text(tokens=77) for name in texts if name not in odd}
+        if "steps" in case and "vae_interval" in case and "vae" not in odd:  # the colouring of any model
+            case.pop("vae", None)
+            case |= {} if deepfloyd or case[model] == Model("pixel_model") else {"vae": Model("vae")}
+        if "canvas" in case and "canvas" not in odd and (deepfloyd or case[model] == Model("pixel_model")):
+            case |= {"canvas": Plain("network"), "seconds": Plain(2.56)}
+    return case
+
+
+def run(models: Any, classes: Mapping[str, type[io.ComfyNode]], node_id: str, case: Mapping[str, Value]) -> Outcome:
+    """One case, as ComfyUI's executor would call the node; a guider is then sampled with, because only then it looks at the canvas."""
+    node = classes[node_id]
+    schema = node.define_schema()
+    given = {name: value.build(models) for name, value in case.items()}
+
+    def call() -> list[Any]:
+        with torch.inference_mode():
+            output = node.PREPARE_CLASS_CLONE(None).execute(**given)
+            results = list(output.args or ())
+            if schema.outputs and schema.outputs[0].get_io_type() == "GUIDER":
+                sampled(results[0])
+            return results
+
+    names = (
+        {name: [widget.id for widget in each.define_schema().inputs] for name, each in classes.items()}
+        if models.names is None
+        else models.names
+    )
+    models.names = names
+    return judge(names, node_id, schema.outputs, call, lambda: models.work)
+
+
+def sampled(guider: Any) -> Any:
+    import comfy.samplers
+
+    latents = torch.zeros(1, 4, 32, 8)
+    noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(0))
+    samples = guider.sample(
+        noise, latents, comfy.samplers.sampler_object("euler"), torch.tensor([10.0, 1.0, 0.0]), disable_pbar=True, seed=0
+    )
+    if complaint := wrong_in("LATENT", {"samples": samples}):
+        raise AssertionError(f"sampling gave {complaint}")
+    return samples
+
+
+def explore(
+    models: Any,
+    classes: Mapping[str, type[io.ComfyNode]],
+    node_id: str,
+    examples: int,
+    number: int = 0,
+    begin: Callable[[dict[str, Value]], None] = lambda case: None,
+    end: Callable[[Outcome], None] = lambda outcome: None,
+) -> list[tuple[dict[str, Value], Outcome]]:
+    """Run `examples` drawn cases, and give each with its outcome; `number` is the seed, `begin` and `end` are told of each as it runs."""
+    found: list[tuple[dict[str, Value], Outcome]] = []
+
+    @seed(number)
+    @settings(max_examples=examples, database=None, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+    @given(cases_of(classes[node_id]))
+    def one(case: dict[str, Value]) -> None:
+        begin(case)
+        found.append((case, run(models, classes, node_id, case)))
+        end(found[-1][1])
+
+    one()
+    return found
