@@ -4,7 +4,8 @@
     COMFYUI_PATH=... python tools/thumbnails.py "01 Picture that sounds" ...    # these
 
 A thumbnail shows the start of every picture that the template saves, one below the other, and below a single one the middle of its
-playhead video's first ten seconds. A minute or two a template on two CPU cores.
+playhead video's first ten seconds or, without a video, the same in colours (a coloured one in the gray that is its sound).
+A minute or two a template on two CPU cores.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import sys
 from pathlib import Path
 
 import av
+import numpy as np
+from matplotlib import colormaps
 from PIL import Image, ImageOps
 
 sys.path.append(str(Path(__file__).resolve().parent.parent))
@@ -50,6 +53,23 @@ def frame(path: Path) -> Image.Image:
         return shown.to_image()
 
 
+def recoloured(picture: Image.Image) -> Image.Image:
+    """A gray picture stretched and in matplotlib's inferno, a coloured one in its channel mean."""
+    pixels = np.asarray(picture.convert("RGB"), float)
+    gray = pixels.mean(-1)
+    if np.ptp(pixels, axis=-1).mean() > 1:
+        return Image.fromarray(gray.astype(np.uint8))
+    return Image.fromarray(colormaps["inferno"]((gray - gray.min()) / max(np.ptp(gray), 1.0), bytes=True)[..., :3])
+
+
+def rows(pictures: list[Image.Image], videos: list[Path]) -> list[Image.Image]:
+    """What a thumbnail shows of a template's pictures and videos, from top to bottom."""
+    square = any(picture.width <= picture.height for picture in pictures)  # which fills the thumbnail by itself
+    if len(pictures) > 1 or square:
+        return pictures
+    return [*pictures, *(map(frame, videos) if videos else map(recoloured, pictures))]
+
+
 def stacked(pictures: list[Image.Image]) -> Image.Image:
     """The left of each picture in a row of its own, as much as fills it."""
     thumbnail, (width, height) = Image.new("RGB", SIZE), SIZE
@@ -70,10 +90,8 @@ def main() -> None:
             files = server.files_of(workflow.to_prompt(workflow.load(TEMPLATES / f"{name}.json"), object_info))
             pictures = [Image.open(path) for path in files if path.suffix == ".png"]
             videos = [path for path in files if path.suffix == ".mp4"]
-            square = any(picture.width <= picture.height for picture in pictures)  # which fills the thumbnail by itself
-            rows = pictures if len(pictures) > 1 or not videos else [*([] if square else pictures), *map(frame, videos)]
-            (TEMPLATES / f"{name}.jpg").write_bytes(jpeg(stacked(rows), LARGEST))
-            print(f"{name}: {len(rows)} rows", flush=True)
+            (TEMPLATES / f"{name}.jpg").write_bytes(jpeg(stacked(rows(pictures, videos)), LARGEST))
+            print(name, flush=True)
     for name, embedded in SHOWN_AS.items():
         shutil.copyfile(TEMPLATES / f"{embedded}.jpg", TEMPLATES / f"{name}.jpg")
 
