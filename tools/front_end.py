@@ -10,8 +10,8 @@ from playwright.sync_api import Page, sync_playwright
 
 from launch.server import Server
 
-SETTINGS = {"Comfy.TutorialCompleted": True, "Comfy.NodeBadge.NodeSourceBadgeMode": "None"}
-"""No list of templates over the canvas, as a first visit opens it, and no badge over the node."""
+SETTINGS = {"Comfy.TutorialCompleted": True, "Comfy.NodeBadge.NodeSourceBadgeMode": "None", "Comfy.Minimap.Visible": False}
+"""No list of templates over the canvas, as a first visit opens it, no badge over the node, and no map in the corner."""
 READY = "window.app && window.app.graph && window.app.extensionManager && document.querySelector('canvas')"
 
 

@@ -110,7 +110,7 @@ def beside(pictures: list[Image.Image]) -> Image.Image:
 
 
 def main() -> None:
-    with temporary_server() as server, open_front_end(server, 2400, 1100) as page:
+    with temporary_server() as server, open_front_end(server, 2400, 1700) as page:
         run(page, server, workflow.load(TEMPLATE))
         (DOCS / "template.jpg").write_bytes(jpeg(seen(page, "graph", WIDE), LARGEST))
         players = [player(page, False, "as it is"), player(page, True, "renormalised")]
