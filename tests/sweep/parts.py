@@ -17,7 +17,7 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
-PARTS = ("upgrades", "fuzz", "damaged", "versions")
+PARTS = ("upgrades", "fuzz", "damaged", "disks", "kills", "versions", "cancels", "soak")
 """In the order in which they run: what is quick and most likely to be broken first."""
 
 
