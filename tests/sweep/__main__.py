@@ -120,6 +120,7 @@ def main() -> int:
                     print(f"{time.monotonic() - began:7.0f} s  {name} {task}: {summary([one.log])}", flush=True)
                 elif time.monotonic() > end:  # it begins anew when the same command goes on
                     one.stop()
+                    one.log.unlink(missing_ok=True)  # its last case was stopped and is no crash
                     running.remove((name, task, one))
                     waiting.append((name, task))
     finally:
