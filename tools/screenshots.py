@@ -30,7 +30,7 @@ LARGEST = 130_000
 """Bytes of a picture."""
 LEFT, TOP, MARGIN = 480, 150, 8
 """Where on the page it is drawn, clear of the menus, and what is left around it."""
-WIDE, PLAYER_WIDE = 1800, 700
+WIDE, PLAYER_WIDE = 1300, 700
 """Pixels that graph and player are wide."""
 RUN_LIMIT, SETTLED = 300.0, 4_000
 """Seconds that a run may take; milliseconds that its pictures, sounds and video take to appear."""
