@@ -3,10 +3,10 @@
     COMFYUI_PATH=... python tools/gallery.py    # samples into output/gallery, then draws
     python tools/gallery.py --draw              # draws from there again
 
-The gallery is what the first template makes as it ships, by the template that shows it inside, on the embedded models, with the first eight
-pairs of the presets' fixed lists of prompts and the seeds 1, 2, ... in turn: none is picked. first.mp4 is the first pair's video as that
-template saves it; first.webp is the same, to watch where a page plays no video. Banner and icon are made of the first two. Some five
-minutes on two CPU cores.
+first.mp4 is what the template of one's own photo makes as it ships, with seed 1, as the video of the template that shows all parts;
+first.webp is the same, to watch where a page plays no video. The gallery is what the first template makes as it ships, by the template that
+shows it inside, on the embedded models, with the first eight pairs of the presets' fixed lists of prompts and the seeds 1, 2, ... in turn:
+none is picked. Banner and icon are made of the first two. Some five minutes on two CPU cores.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from tools.comfyui import temporary_server  # noqa: E402
 
 DOCS = REPO / "docs"
 TEMPLATE = REPO / "workflows" / "10 Inside one sample.json"
+PHOTO_TEMPLATE, PHOTO_CAPTION = REPO / "workflows" / "02 Your photo that sounds.json", "a photo of a cat"
 PAIRS = [PromptPair(*prompts) for prompts in zip(EMBEDDED_IMAGE_PROMPTS, EMBEDDED_AUDIO_PROMPTS, strict=True)][:8]
 COLUMNS, CELL_WIDTH = 2, 512
 BANNER = (1260, 540)
@@ -45,22 +46,44 @@ FPS, EVERY, QUALITY = 25, 2, 60
 """The video's frames a second, every how many of them the moving picture shows, and the quality of its WebP."""
 
 
-def sample(server: Server, pair: PromptPair, seed: int, video: bool) -> list[Path]:
-    """The gray picture that the template makes of a pair, and its video if that is asked for; only what leads to them is run."""
+def node_with(prompt: workflow.Prompt, class_type: str) -> str:
+    """The id of the one node of that class."""
+    (node_id,) = (node_id for node_id, node in prompt.items() if node["class_type"] == class_type)
+    return node_id
+
+
+def photo(server: Server) -> Path:
+    """The video of what the template of one's own photo makes with seed 1: trimmed, in the colours and with the line of TEMPLATE."""
+    object_info = server.get("/object_info")
+    prompt, inside = (workflow.to_prompt(workflow.load(path), object_info) for path in (PHOTO_TEMPLATE, TEMPLATE))
+    shutil.copytree(REPO / "workflows" / "inputs", server.base / "input", dirs_exist_ok=True)
+    workflow.node_of(prompt, "MultimodalKSampler")["seed"] = 1
+    heard = {"image_prompt": PHOTO_CAPTION, "audio_prompt": EMBEDDED_AUDIO_PROMPTS[0]}
+    decoded, played = ([node_with(prompt, class_type), 0] for class_type in ("VAEDecode", "SpectrogramToAudio"))
+    links = {
+        "TrimCanvas": {"spectrogram": decoded, "audio": played},
+        "RenormalizeSpectrogram": {"spectrogram": ["TrimCanvas", 0]},
+        "PlayheadVideo": {"image": ["RenormalizeSpectrogram", 0], "audio": ["TrimCanvas", 1], **heard},
+        "SaveVideo": {"video": ["PlayheadVideo", 0]},
+    }
+    prompt = {node_id: node for node_id, node in prompt.items() if not object_info[node["class_type"]]["output_node"]}
+    for class_type, inputs in links.items():
+        prompt[class_type] = {"class_type": class_type, "inputs": {**workflow.node_of(inside, class_type), **inputs}}
+    (video,) = server.files_of(prompt)
+    return video
+
+
+def sample(server: Server, pair: PromptPair, seed: int) -> list[Path]:
+    """The gray picture that TEMPLATE makes of a pair; only what leads to it is run."""
     object_info = server.get("/object_info")
     prompt = workflow.to_prompt(workflow.load(TEMPLATE), object_info)
     workflow.node_of(prompt, "MultimodalKSampler")["seed"] = seed
     captions = workflow.node_of(prompt, "PlayheadVideo")
     for name, text in zip(("image_prompt", "audio_prompt"), pair, strict=True):
         workflow.set_value(prompt, captions, name, text)
-    (decoded,) = (node_id for node_id, node in prompt.items() if node["class_type"] == "VAEDecode")
-    kept = {"SaveVideo"} if video else set()
-    prompt = {
-        node_id: node
-        for node_id, node in prompt.items()
-        if node["class_type"] in kept or not object_info[node["class_type"]]["output_node"]
-    }
-    prompt["saved"] = {"class_type": "SaveImage", "inputs": {"images": [decoded, 0], "filename_prefix": f"seed-{seed}"}}
+    decoded = [node_with(prompt, "VAEDecode"), 0]
+    prompt = {node_id: node for node_id, node in prompt.items() if not object_info[node["class_type"]]["output_node"]}
+    prompt["saved"] = {"class_type": "SaveImage", "inputs": {"images": decoded, "filename_prefix": f"seed-{seed}"}}
     return server.files_of(prompt)
 
 
@@ -105,10 +128,11 @@ def main() -> None:
     if sys.argv[1:] != ["--draw"]:
         SAMPLES.mkdir(parents=True, exist_ok=True)
         with temporary_server() as server:
+            shutil.copy(photo(server), SAMPLES / "photo.mp4")
             for seed, pair in enumerate(PAIRS, start=1):
-                for path in sample(server, pair, seed, video=seed == 1):
+                for path in sample(server, pair, seed):
                     shutil.copy(path, SAMPLES / f"{seed}{path.suffix}")
-    shutil.copy(SAMPLES / "1.mp4", DOCS / "first.mp4")
+    shutil.copy(SAMPLES / "photo.mp4", DOCS / "first.mp4")
     first, *frames = moving(DOCS / "first.mp4")
     first.save(DOCS / "first.webp", save_all=True, append_images=frames, duration=EVERY * 1000 // FPS, loop=0, quality=QUALITY, method=6)
     pictures = [gray(SAMPLES / f"{seed}.png") for seed in range(1, len(PAIRS) + 1)]
