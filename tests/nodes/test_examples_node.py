@@ -36,6 +36,9 @@ class PoolingVAE:
         weights = CHANNELS.repeat(math.ceil(self.channels / 4))[: self.channels]
         return self.value * pooled * weights[:, None, None]
 
+    def decode(self, samples: torch.Tensor) -> torch.Tensor:
+        raise AssertionError("Examples as Model decodes nothing.")
+
 
 def latents_of(picture: torch.Tensor) -> torch.Tensor:
     """Of a picture (256, w), in the models' scale."""

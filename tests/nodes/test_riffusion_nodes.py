@@ -14,6 +14,7 @@ from itsound_core.spectrogram import RIFFUSION, band_frequencies
 pytest.importorskip("comfy.samplers", reason="COMFYUI_PATH does not name a ComfyUI folder")
 
 RATE, COLUMNS = 44100, 64
+VOCODER = SimpleNamespace(patcher=None, name="one of Auffusion's format")
 VIEW = "Riffusion"
 
 
@@ -169,12 +170,12 @@ def test_a_search_hears_its_candidates_in_the_format(nodes, models):
         with pytest.raises(ValueError, match="KeeperSearch: latent_image was made with view Riffusion, but view is two-row square here"):
             nodes.KeeperSearch.execute(*search, view="two-row square")
         with pytest.raises(ValueError, match="KeeperSearch: view is Riffusion, .* Disconnect vocoder"):
-            nodes.KeeperSearch.execute(*search, vocoder=object(), view=VIEW)
+            nodes.KeeperSearch.execute(*search, vocoder=VOCODER, view=VIEW)
 
 
 def test_silence_beside_examples_is_white(nodes, models):
     seen = []
-    vae = SimpleNamespace(encode=lambda pixels: seen.append(pixels) or models.vae.encode(pixels), latent_channels=4)
+    vae = SimpleNamespace(encode=lambda pixels: seen.append(pixels) or models.vae.encode(pixels), decode=None, latent_channels=4)
     with torch.inference_mode():
         nodes.ExamplesAsModel.execute(torch.full((1, 512, 64, 3), 0.5), vae, 0.0, "1", False, view=VIEW, repeat=False)
     assert all(pixels.shape[1] == 512 and float(pixels[:, :, 0].min()) == 1.0 for pixels in seen)
@@ -214,7 +215,7 @@ def test_riffusions_picture_in_auffusions_format_is_named_and_not_played(nodes, 
 
 def test_a_vocoder_is_refused(nodes, picture):
     with pytest.raises(ValueError, match="SpectrogramToAudio: view is Riffusion, whose 512 rows no vocoder .* Griffin-Lim makes the sound"):
-        nodes.SpectrogramToAudio.execute(picture, object(), view=VIEW)
+        nodes.SpectrogramToAudio.execute(picture, VOCODER, view=VIEW)
 
 
 @pytest.mark.parametrize(("made", "sampled"), [(VIEW, "two-row square"), ("two-row square", VIEW)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import shutil
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -125,7 +126,8 @@ def test_colours_are_scored_as_the_gray_that_sounds(nodes, scorer):
 )
 def test_bad_input_is_named_before_anything_is_scored(nodes, monkeypatch, changes, told):
     monkeypatch.setattr(nodes, "score", lambda *_: pytest.fail("scored"))
-    given = {"scorer": None, "images": images(), "audio": audio(), "image_prompt": "a castle", "audio_prompt": "a bell"} | changes
+    scorer = SimpleNamespace(picture=None, sound=None, embeddings=None)
+    given = {"scorer": scorer, "images": images(), "audio": audio(), "image_prompt": "a castle", "audio_prompt": "a bell"} | changes
     with pytest.raises(ValueError, match=told):
         nodes.ScoreImageAndSound.execute(**given)
 
