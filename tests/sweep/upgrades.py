@@ -33,14 +33,22 @@ def saved_by(release: str) -> Saved:
 
 
 def changed_inputs(saved: dict[str, Any], object_info: dict[str, Any]) -> list[str]:
-    """What a saved workflow gives now that it did not give then: none of its values may have moved to another input."""
+    """What a saved workflow gives now that it did not give then: none of its values may have moved to another input.
+
+    Inputs that a node of ComfyUI's own has not yet, where this ComfyUI is older than the one that saved them, do not count.
+    """
     now = workflow.to_prompt(saved["workflow"], object_info)
     return [
         f"{node['class_type']}.{name} was {value!r}, is {now.get(key, {}).get('inputs', {}).get(name)!r}"
         for key, node in saved["prompt"].items()
         for name, value in node["inputs"].items()
-        if now.get(key, {}).get("inputs", {}).get(name) != value
+        if now.get(key, {}).get("inputs", {}).get(name) != value and not _missing_in_core(object_info[node["class_type"]], name)
     ]
+
+
+def _missing_in_core(node: dict[str, Any], name: str) -> bool:
+    known = {known for group in node["input"].values() for known in group}
+    return not node["python_module"].startswith("custom_nodes") and name not in known
 
 
 def refusals(server: Server, prompt: workflow.Prompt) -> list[str]:
