@@ -69,16 +69,16 @@ class Judge:
     image_prompt: str
     audio_prompt: str
 
-    def see_and_hear(self, latents: Tensor, iterations: int | None = None) -> tuple[Tensor, Tensor]:
+    def see_and_hear(self, latents: Tensor, iterations: int = ITERATIONS) -> tuple[Tensor, Tensor]:
         """Gray pictures (B, H, W) in 0..1 as they are looked at, and waveforms (B, T), of latents (B, C, h, w).
 
-        iterations: of Griffin-Lim, None for the node's own default.
+        iterations: of Griffin-Lim.
         """
         pictures = inputs.gray(inputs.pixels(self.vae.decode(latents), self.node, "vae")[..., :3])
         spectrograms = VIEWS[self.view].view(inputs.picture(pictures[..., None], self.node, "vae", self.view))
-        return pictures, play(spectrograms, self.vocoder, iterations or ITERATIONS, fmt=FORMATS[self.view])
+        return pictures, play(spectrograms, self.vocoder, iterations, fmt=FORMATS[self.view])
 
-    def examine(self, latents: Tensor, iterations: int | None = None) -> tuple[Tensor, Scores]:
+    def examine(self, latents: Tensor, iterations: int = ITERATIONS) -> tuple[Tensor, Scores]:
         """Pictures (B, H, W) and scores of latents (B, C, h, w)."""
         pictures, waveforms = self.see_and_hear(latents, iterations)
         prompts = (self.image_prompt,) * len(latents), (self.audio_prompt,) * len(latents)
@@ -183,7 +183,7 @@ class Search:
 
         return self.sampling.sample(batch, sampler_name, sigmas, on_step)
 
-    def _examine(self, batch: Sequence[Candidate], latents: Tensor, iterations: int | None = None) -> None:
+    def _examine(self, batch: Sequence[Candidate], latents: Tensor, iterations: int = ITERATIONS) -> None:
         pictures, scores = self.judge.examine(latents, iterations)
         height, width = pictures.shape[1:]
         small = F.interpolate(pictures[:, None].cpu(), (max(1, CELL_WIDTH * height // width), CELL_WIDTH), mode="area")[:, 0]

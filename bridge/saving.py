@@ -92,7 +92,7 @@ def write_together(files: Mapping[Path, bytes], on_step: OnStep | None = None) -
                 for begin in range(0, len(data), WRITTEN_AT_ONCE):
                     file.write(memoryview(data)[begin : begin + WRITTEN_AT_ONCE])
                     if on_step:
-                        on_step(begin, len(data))
+                        on_step(min(begin + WRITTEN_AT_ONCE, len(data)), len(data))
         for path in files:
             os.replace(partial[path], path)
             finished.append(path)

@@ -50,7 +50,7 @@ class LoadedVocoder:
 
 
 def sound(waveform: Tensor, fmt: SpectrogramFormat = AUFFUSION) -> dict:
-    """AUDIO of a waveform (B, T) at the format's rate, 16 kHz."""
+    """AUDIO of a waveform (B, T) at the format's rate (Auffusion's is 16 kHz)."""
     return {"waveform": waveform.float().cpu()[:, None], "sample_rate": fmt.sample_rate}
 
 

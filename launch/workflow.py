@@ -111,10 +111,15 @@ def _widget_values(node: dict[str, Any], info: dict[str, Any]) -> dict[str, Any]
     return values
 
 
+def id_of(prompt: Prompt, class_type: str) -> str:
+    """The id of the one node of that class."""
+    (node_id,) = (node_id for node_id, node in prompt.items() if node["class_type"] == class_type)
+    return node_id
+
+
 def node_of(prompt: Prompt, class_type: str) -> dict[str, Any]:
     """The inputs of the one node of that class."""
-    (inputs,) = (node["inputs"] for node in prompt.values() if node["class_type"] == class_type)
-    return inputs
+    return prompt[id_of(prompt, class_type)]["inputs"]
 
 
 def value(prompt: Prompt, inputs: dict[str, Any], name: str) -> Any:

@@ -46,12 +46,6 @@ FPS, EVERY, QUALITY = 25, 2, 60
 """The video's frames a second, every how many of them the moving picture shows, and the quality of its WebP."""
 
 
-def node_with(prompt: workflow.Prompt, class_type: str) -> str:
-    """The id of the one node of that class."""
-    (node_id,) = (node_id for node_id, node in prompt.items() if node["class_type"] == class_type)
-    return node_id
-
-
 def photo(server: Server) -> Path:
     """The video of what the template of one's own photo makes with seed 1: trimmed, in the colours and with the line of TEMPLATE."""
     object_info = server.get("/object_info")
@@ -59,7 +53,7 @@ def photo(server: Server) -> Path:
     shutil.copytree(REPO / "workflows" / "inputs", server.base / "input", dirs_exist_ok=True)
     workflow.node_of(prompt, "MultimodalKSampler")["seed"] = 1
     heard = {"image_prompt": PHOTO_CAPTION, "audio_prompt": EMBEDDED_AUDIO_PROMPTS[0]}
-    decoded, played = ([node_with(prompt, class_type), 0] for class_type in ("VAEDecode", "SpectrogramToAudio"))
+    decoded, played = ([workflow.id_of(prompt, class_type), 0] for class_type in ("VAEDecode", "SpectrogramToAudio"))
     links = {
         "TrimCanvas": {"spectrogram": decoded, "audio": played},
         "RenormalizeSpectrogram": {"spectrogram": ["TrimCanvas", 0]},
@@ -81,7 +75,7 @@ def sample(server: Server, pair: PromptPair, seed: int) -> list[Path]:
     captions = workflow.node_of(prompt, "PlayheadVideo")
     for name, text in zip(("image_prompt", "audio_prompt"), pair, strict=True):
         workflow.set_value(prompt, captions, name, text)
-    decoded = [node_with(prompt, "VAEDecode"), 0]
+    decoded = [workflow.id_of(prompt, "VAEDecode"), 0]
     prompt = {node_id: node for node_id, node in prompt.items() if not object_info[node["class_type"]]["output_node"]}
     prompt["saved"] = {"class_type": "SaveImage", "inputs": {"images": decoded, "filename_prefix": f"seed-{seed}"}}
     return server.files_of(prompt)

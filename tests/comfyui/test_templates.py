@@ -107,7 +107,7 @@ def test_the_first_template_makes_a_square_picture_whose_halves_are_the_sound(se
     view = "two-row square"
     for class_type in ("EmptySpectrogramLatent", "MultimodalKSampler"):
         workflow.node_of(prompt, class_type)["view"] = view
-    decoder = next(node_id for node_id, node in prompt.items() if node["class_type"] == "VAEDecode")
+    decoder = workflow.id_of(prompt, "VAEDecode")
     for node in prompt.values():
         node["inputs"] |= {name: ["view", 0] for name, value in node["inputs"].items() if value == [decoder, 0]}
     prompt["view"] = {"class_type": "ViewCanvas", "inputs": {"canvas": [decoder, 0], "view": view}}
