@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
+from torchvision.transforms.functional import gaussian_blur
 
 from itsound_core import spectrogram
 from itsound_core.composition import Expert, compose
@@ -41,6 +42,8 @@ FOUND_SIGMA = 0.3
 """At which the examples' denoiser answers with the example that a finished canvas shows, at its place."""
 ALONE = 3.5
 """Guidance of a sound that is imprinted."""
+NEIGHBOURHOOD = 8
+"""Standard deviation in pixels, a latent's width, of the mean around a pixel above which local contrast lifts it."""
 FREE = 0.8
 """Of the photo, as from_a_photo's SolidMask has it."""
 
@@ -118,7 +121,7 @@ class Maker:
         """What ExamplesAsModel makes of the picture: each size goes on from end to end with its gap, unless space is open."""
         groups, space = [], EDGE
         for size in way.sizes:
-            shown = way.white * scaled(picture.gray(), size).pow(way.power)
+            shown = way.white * detailed(scaled(picture.gray(), size), way.detail).pow(way.power)
             if way.space == "open":
                 framed = F.pad(shown[None], (CONTEXT, CONTEXT), mode="replicate")[0]
             else:
@@ -236,6 +239,14 @@ def scaled(picture: Tensor, size: float) -> Tensor:
     if width == picture.shape[1]:
         return picture
     return F.interpolate(picture[None, None], (picture.shape[0], width), mode="bicubic", antialias=True)[0, 0].clamp(0, 1)
+
+
+def detailed(picture: Tensor, amount: float) -> Tensor:
+    """(h, w) in 0..1 with more local contrast: an unsharp mask as wide as NEIGHBOURHOOD."""
+    if not amount:
+        return picture
+    around = gaussian_blur(picture[None, None], 2 * [6 * NEIGHBOURHOOD + 1], 2 * [float(NEIGHBOURHOOD)])[0, 0]
+    return (picture + amount * (picture - around)).clamp(0, 1)
 
 
 def tiled(picture: Tensor) -> Tensor:

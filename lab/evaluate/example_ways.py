@@ -16,7 +16,8 @@ class Way:
     method: sound (no picture), imprint (of the sound alone), recording (imprinted by its own phase), photo (denoised from, as the template
     does), examples, onto (the example is an imprint of the sound alone, of `rho`, and not the picture), repair (an imprint denoised
     anew by the sound's model, `denoise`). coherence, gap: latent columns of 0.08 s; coherence 0 is the whole canvas. white, power: levels
-    of the picture, white x picture^power. Below the timestep `late` the sound's weight is late_weight. agreement: by how much places are
+    of the picture, white x picture^power, after its local contrast is raised by `detail` (1: what lies above the mean around it twice as
+    far above). Below the timestep `late` the sound's weight is late_weight. agreement: by how much places are
     chosen by the sound's own estimate too, as a precision added to the noise's. after: rho of an imprint of the result with the examples
     where they lie on it.
     """
@@ -33,6 +34,7 @@ class Way:
     space: str = "black"
     white: float = 1.0
     power: float = 1.0
+    detail: float = 0.0
     t_image: float = 1.0
     t_audio: float = 1.0
     late: int = 0

@@ -130,6 +130,7 @@ def rows(image: Row, audio: Row, joint: Row, sds: Row) -> dict[str, Row]:
         **{f"ddim-{steps}": replace(joint, steps=steps) for steps in (15, 20, 25, 30, 40, 50)},
         **{f"multistep-{steps}": replace(joint, steps=steps, solver="dpm-solver-2m") for steps in (15, 20, 30)},
         **{f"draft-{steps}": replace(joint, steps=steps, solver="dpm-solver-2m", draft_of=joint.steps) for steps in (12, 20, 30)},
+        **{f"draft-{steps}-of-25": replace(joint, steps=steps, solver="dpm-solver-2m", draft_of=25) for steps in (8, 12)},
         "hifi-gan": replace(joint, method="replay", sources=("joint",), vocoder="hifi-gan"),
         "hifi-gan-phase": replace(joint, method="replay", sources=("joint",), vocoder="hifi-gan phase"),
         "candidates": replace(joint, steps=joint.steps // 2, foresee=5),
@@ -152,5 +153,6 @@ TABLES = {
     "ddim": ("ddim-15", "ddim-20", "ddim-25", "ddim-30", "ddim-40", "ddim-50", "joint"),
     "multistep": ("multistep-15", "multistep-20", "multistep-30", "joint"),
     "search": ("joint", "draft-12", "draft-20", "draft-30"),
+    "search-25": ("ddim-25", "draft-8-of-25", "draft-12-of-25"),
 }
 """Rows that belong together: Table 1; the two halves of Table 3, with the cosine beside the step; vocoders; ablations; drafts."""

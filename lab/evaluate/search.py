@@ -8,9 +8,11 @@ bootstraps over prompt pairs, 95 %.
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -163,22 +165,33 @@ def report(found: Sequence[Candidates], keepers: int) -> str:
     return "\n".join(lines)
 
 
+def _plans(candidates: Candidates, keepers: int) -> dict[Plan, int]:
+    """Searches, and how many full samples cost as much: the search's own plans at the SHARES, as far as their drafts were made, and
+    every kind of draft with only the keepers in full, these beside no fewer than they cost.
+    """
+    count, steps = candidates.count, candidates.row.steps
+    found = {}
+    for share in SHARES:
+        with suppress(ValueError):  # too little for drafts
+            found[plan(count, keepers, steps, share * count)] = int(share * count)
+    for searched in [Plan(count, steps, draft_steps, keepers) for draft_steps in reversed(candidates.drafts)]:
+        if searched not in found:
+            found[searched] = math.ceil(candidates.price(searched))
+    return {searched: size for searched, size in found.items() if searched.draft_steps in candidates.drafts}
+
+
 def _quality_table(candidates: Candidates, keepers: int) -> list[str]:
     count = candidates.count
     ways = {f"all {count}, ranked at the end": (float(count), _blocks(candidates, keepers, count))}
     compared = []
-    for budget in [share * count for share in SHARES]:
-        try:
-            searched = plan(count, keepers, candidates.row.steps, budget)
-            kept = [candidates.kept(pair, keepers, searched) for pair in range(len(candidates.pairs))]
-        except (ValueError, KeyError):  # too little for drafts, or for such as were made
-            continue
+    for searched, size in _plans(candidates, keepers).items():
+        kept = [candidates.kept(pair, keepers, searched) for pair in range(len(candidates.pairs))]
         way = f"{count} drafts of {searched.draft_steps} steps, {searched.finalists} of them in full"
         quality = _means(candidates.quality, kept)
         ways[way] = candidates.price(searched), quality
-        if int(budget) >= keepers:
-            fewer, of_fewer = f"{int(budget)} only, ranked at the end", _blocks(candidates, keepers, int(budget))
-            ways[fewer] = float(int(budget)), of_fewer
+        if keepers <= size <= count:
+            fewer, of_fewer = f"{size} only, ranked at the end", _blocks(candidates, keepers, size)
+            ways[fewer] = float(size), of_fewer
             apart = {name: _interval((quality - of_fewer)[:, QUALITIES.index(name)], 1) for name in ("clip", "clap", "both", "place")}
             compared.append(f"- {way}, less {fewer}: {', '.join(f'{name} {value}' for name, value in apart.items())}")
     for steps, look in candidates.drafts.items():

@@ -315,13 +315,16 @@ def test_imprint_is_made_of_saved_pictures_and_says_which_row_is_missing(tmp_pat
 # The keeper search, replayed
 
 
-def drafted(told: float, pairs: int = 8, count: int = 16, drafts: tuple[int, ...] = (12, 20)) -> list[records.Record]:
+DRAFTS = ("draft-12", "draft-20")
+
+
+def drafted(told: float, pairs: int = 8, drafts: tuple[str, ...] = DRAFTS, full: str = "joint", count: int = 16) -> list[records.Record]:
     """Full samples whose quality is their score, and drafts whose score tells it as well as `told` (0..1)."""
     rng, made = np.random.default_rng(0), []
     ends = rng.normal(size=pairs * count)
-    for name in ("joint", *(f"draft-{steps}" for steps in drafts)):
+    for name in (full, *drafts):
         for sample, end in zip(LISTS["test"].samples(0, pairs * count, seeds=count), ends, strict=True):
-            score = end if name == "joint" else told * end + (1 - told) * rng.normal()
+            score = end if name == full else told * end + (1 - told) * rng.normal()
             verdicts = {"picture": {"right": bool(end > 0.5)}, "sound": {"right": bool(end > 0.5)}}
             made.append(
                 {"row": name, **EMBEDDED[name].settings(), **asdict(sample), **verdicts, "clip": score, "clap": score, "foreseen": {}}
@@ -374,6 +377,14 @@ def test_the_report_names_price_and_loss_of_each_way():
     assert "place -" in compared and "clip -" not in compared  # nearer to the front, with a higher score
     unpicked = next(line for line in lines if line.startswith("| unpicked | 2.0 |"))
     assert unpicked.count("-") > 0 and " 8.5 (8.5 to 8.5) |" in unpicked
+
+
+def test_drafts_that_no_budget_of_the_search_pays_for_are_replayed_beside_as_many_full_samples():
+    found = search.searches(drafted(told=1.0, drafts=("draft-8-of-25", "draft-12-of-25"), full="ddim-25"))
+    lines = search.report(found, keepers=2).splitlines()
+    for steps, price, fewer in ((12, 9.7, 10), (8, 7.0, 7)):
+        assert any(line.startswith(f"| 16 drafts of {steps} steps, 2 of them in full | {price} |") for line in lines), lines
+        assert any(line.startswith(f"- 16 drafts of {steps} steps, 2 of them in full, less {fewer} only") for line in lines)
 
 
 def test_the_curve_of_a_search_has_a_line_for_each_score():

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from lab.evaluate import examples
+from lab.evaluate.example_maker import detailed
 from lab.evaluate.example_pictures import Material, Picture, tower, word
 from lab.evaluate.example_tables import parts, table
 from lab.evaluate.example_ways import Way, parse
@@ -61,6 +62,17 @@ def test_pictures_of_our_making_are_white_on_black():
         assert gray.shape[0] == 256
         assert gray.shape[1] % 8 == 0
         assert gray.median() < 0.1 < gray.max()
+
+
+def test_local_contrast_lifts_lines_and_leaves_even_places_as_they_are():
+    picture = torch.full((256, 256), 0.4)
+    picture[:, 128:132] = 0.6
+    lifted = detailed(picture, 1.0)
+    assert torch.allclose(lifted[:, :64], picture[:, :64], atol=1e-4)
+    assert lifted[128, 130] > 0.7
+    assert lifted[128, 120] < 0.4
+    assert lifted.max() <= 1
+    assert torch.equal(detailed(picture, 0.0), picture)
 
 
 def test_ways_are_written_as_settings():
