@@ -21,6 +21,8 @@ from .report import CRASH, HANG, summary, write
 
 LIMIT = 30.0
 """Seconds of the processor's time that a case may take, unless its part says otherwise: a loaded machine is no hang."""
+STILL, LEAST = 300.0, 2.0
+"""Seconds by the clock in which a case must take at least so many of the processor's: one that waits for ever takes none."""
 LOOK = 0.5
 WATCHED = ("itsound_core", "bridge", "nodes", "launch", "workflows", "models", "tests/sweep", "requirements-dev.txt", "__init__.py")
 """What makes another state: what was found out about other code counts for nothing."""
@@ -32,6 +34,12 @@ def digest() -> str:
     for file in sorted(file for file in files if file.is_file() and "__pycache__" not in file.parts):
         whole.update(str(file.relative_to(REPO)).encode() + hashlib.sha256(file.read_bytes()).digest())
     return whole.hexdigest()[:12]
+
+
+def commit() -> str:
+    """The tree's commit, and whether it has been changed since."""
+    found = subprocess.run(["git", "describe", "--always", "--dirty", "--abbrev=7"], cwd=REPO, capture_output=True, text=True)
+    return found.stdout.strip() or "unknown"
 
 
 class Running:
@@ -49,6 +57,7 @@ class Running:
         self.output = (state / f"{name}.{task}.out").open("wb")
         self.process = psutil.Popen(command, cwd=REPO, env=variables, stdout=self.output, stderr=subprocess.STDOUT)
         self.case, self.since = "", 0.0
+        self.moved, self.spent = time.monotonic(), 0.0
 
     def ended(self) -> bool:
         """Whether it is over; a case that takes too long ends it."""
@@ -59,9 +68,14 @@ class Running:
             current = f"{len(cases)} {cases[-1]['case']}" if cases and "kind" not in cases[-1] else ""
             if current != self.case or not current:
                 self.case, self.since = current, spent
-            elif spent - self.since > self.limit:
+            if abs(spent - self.spent) > LEAST:  # less than before where a server has ended
+                self.moved, self.spent = time.monotonic(), spent
+            waits = time.monotonic() - self.moved > STILL
+            if spent - self.since > self.limit or waits:
                 self.stop()
-                Log(self.log).end(Outcome(HANG, f"over {self.limit:g} s of the processor's time"))
+                if not cases or "kind" in cases[-1]:
+                    Log(self.log).begin("the task itself", "between cases")
+                Log(self.log).end(Outcome(HANG, f"waited for {STILL:g} s" if waits else f"over {self.limit:g} s of the processor's time"))
                 return self._close()
             return False
         if code:
@@ -101,10 +115,10 @@ def main() -> int:
     names = [name for name in PARTS if name in arguments.parts or not arguments.parts]
     state = cache_folder() / "sweep" / digest()
     state.mkdir(parents=True, exist_ok=True)
-    if arguments.fresh:
-        for file in state.iterdir():
-            file.unlink()
     tasks = [(name, task) for name in names for task in part(name).tasks(arguments.hours)]
+    if arguments.fresh:
+        for name, task in tasks:
+            (state / f"{name}.{task}.done").unlink(missing_ok=True)
     waiting = [(name, task) for name, task in tasks if not (state / f"{name}.{task}.done").exists()]
     print(f"{len(tasks)} tasks, {len(tasks) - len(waiting)} done before; state in {state}", flush=True)
     began, running = time.monotonic(), []
@@ -126,7 +140,9 @@ def main() -> int:
     finally:
         for _, _, one in running:
             one.stop()
-    faults = write(arguments.report, state, tasks, waiting, time.monotonic() - began)
+    minutes = (time.monotonic() - began) / 60
+    ran = f"{time.strftime('%Y-%m-%d')}, commit {commit()}, {minutes:.0f} minutes on {arguments.jobs} of {os.cpu_count()} processors"
+    faults = write(arguments.report, state, tasks, waiting, ran)
     print(f"{faults} faults; the report is in {arguments.report}" + (f"; {len(waiting)} tasks are left: run it again" if waiting else ""))
     return 1 if faults else 2 if waiting else 0
 

@@ -9,7 +9,7 @@ import pickle
 import resource
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -37,9 +37,12 @@ class Payload:
         return open, (str(self.path), "w")
 
 
-def damages(file: Path, harm: Path) -> Iterator[tuple[str, Callable[[], Any]]]:
-    """Names of ways to damage a file, and what does it."""
+def damages(file: Path, harm: Path, others: Sequence[Path] = ()) -> Iterator[tuple[str, Callable[[], Any]]]:
+    """Names of ways to damage a file, and what does it; `others` are files that may stand in its place."""
     whole = file.read_bytes()
+    for other in others:
+        if other.suffix == file.suffix and (content := other.read_bytes()) != whole:
+            yield f"is {other.parent.name}/{other.name}", partial(file.write_bytes, content)
     yield from ((f"cut to {share:.0%}", partial(os.truncate, file, int(len(whole) * share))) for share in (0.0, 0.3, 0.999))
     contents = {
         "a web page": b"<!doctype html><title>404</title>",
@@ -106,10 +109,11 @@ def run(task: str, hours: float, log: Log) -> None:
 
         if (whole := judge(names, node, outputs, load, lambda: 0)).kind != "result":
             raise RuntimeError(f"the whole folder does not load: {whole.text}")
-        for file in sorted(path for path in root.rglob("*") if path.is_file()):
+        files = sorted(path for path in root.rglob("*") if path.is_file())
+        for number, file in enumerate(files):
             saved = base / "whole"
             shutil.copy(file, saved)
-            for name, damage in list(damages(file, harm)):
+            for name, damage in list(damages(file, harm, files[number + 1 :] + files[:number])):
                 with log.case(task, f"{file.relative_to(root)} {name}") as outcomes:
                     damage()
                     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

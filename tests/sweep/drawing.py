@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,7 +17,21 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 from .oracle import Outcome, judge, wrong_in
-from .values import ANY_TEXT, BY_TYPE, NUMBERS_IN_NO_WIDGET, Canvas, Model, Picture, Plain, Sound, Text, Value
+from .values import (
+    ANY_TEXT,
+    BY_TYPE,
+    LATENT_CHANNELS,
+    LATENT_ROWS,
+    NUMBERS_IN_NO_WIDGET,
+    ROWS,
+    Canvas,
+    Model,
+    Picture,
+    Plain,
+    Sound,
+    Text,
+    Value,
+)  # fmt: skip
 
 REPO = Path(__file__).resolve().parent.parent.parent
 SMALL: Mapping[str, tuple[Any, ...]] = {
@@ -26,14 +41,13 @@ SMALL: Mapping[str, tuple[Any, ...]] = {
     "coherence": (0.0, 0.2, 3.3), "checkpoint_name": ("", "run"), "filename_prefix": ("sweep/x",), "sizes": ("1", "1, 0.5"), "line_color": ("#ff4020", "white"),
     "low_hz": (0.0, 100.0), "high_hz": (8000.0, 4000.0), "sampler_name": ("ddim", "euler", "dpmpp_2m_sde", "euler_cfg_pp"), "temperature": (1.0,),
     "scheduler": ("ddim_uniform", "karras", "normal"), "shifts": ("8 px",), "likeness": (1.0, 0.0), "vae_interval": (1, 2), "noise_level": (50,),
-    "pair": (), "view": ("none",), "seed": (0, 2**64 - 1), "learning_rate": (1e-4, 0.02), "lambda_sds": (0.4, 0.0),
+    "pair": (), "view": ("none", "none", "two-row square", "Riffusion"), "seed": (0, 2**64 - 1), "learning_rate": (1e-4, 0.02), "lambda_sds": (0.4, 0.0),
 }  # fmt: skip
 """What a widget is mostly given: its default would take the time of real work."""
 SMALL_IN: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
     "ImprintBaseline": {"seconds": (0.0, 0.2)},
     "ImprintRecording": {"seconds": (0.0, 0.2), "high_hz": (8000.0, 3000.0)},
     "ViewCanvas": {"view": ("none", "two-row square")},
-    "EmptySpectrogramLatent": {"view": ("none", "two-row square")},
 }
 """The same of one node."""
 GOOD_IN: Mapping[tuple[str, str], SearchStrategy[Value]] = {
@@ -44,6 +58,8 @@ GOOD_IN: Mapping[tuple[str, str], SearchStrategy[Value]] = {
     ("ViewCanvas", "canvas"): st.builds(Picture, height=st.sampled_from([256, 512]), width=st.sampled_from([64, 128])),
 }
 """What a node's own socket is as a rule given, where not what every node's is."""
+TALL: Mapping[str, str] = {"two-row square": "square", "Riffusion": "riffusion"}
+"""Views whose canvas is of twice the rows, and what the sweep's models of them are called."""
 COSTLY = ("steps", "iterations", "candidates", "crops", "hidden", "seconds", "batch_size", "fps")
 """Widgets whose largest value would take hours or all memory: it is not tried, and what lies beyond it is."""
 
@@ -98,7 +114,12 @@ def cases_of(draw: Any, node: type[io.ComfyNode]) -> dict[str, Value]:
 
 
 def go_together(case: dict[str, Value], odd: list[str]) -> dict[str, Value]:
-    """The case with those sockets that are not odd brought to what the others need: DeepFloyd IF reads other text, and takes no VAE."""
+    """The case with those sockets that are not odd brought to what the others need.
+
+    DeepFloyd IF reads other text, and takes no VAE; views other than none have canvases and guiders of their own.
+    """
+    if view := tall_view(case):
+        case |= {name: tall(value, view) for name, value in case.items() if name not in odd}
     for model, texts in {"model": ("positive", "negative"), "image_model": ("image_positive", "image_negative")}.items():
         if model not in case:
             continue
@@ -113,18 +134,34 @@ def go_together(case: dict[str, Value], odd: list[str]) -> dict[str, Value]:
     return case
 
 
+def tall_view(case: Mapping[str, Value]) -> str:
+    """The view that a case has, if its canvas is of twice the rows, else nothing."""
+    view = case.get("view")
+    return view.value if isinstance(view, Plain) and isinstance(view.value, str) and view.value in TALL else ""
+
+
+def tall(value: Value, view: str) -> Value:
+    """A canvas, its picture or a guider as that view has it."""
+    if isinstance(value, Picture):
+        return replace(value, height=2 * ROWS)
+    if isinstance(value, Canvas):
+        return replace(value, height=2 * LATENT_ROWS)
+    return Model(f"{TALL[view]}_guider") if value == Model("guider") else value
+
+
 def run(models: Any, classes: Mapping[str, type[io.ComfyNode]], node_id: str, case: Mapping[str, Value]) -> Outcome:
     """One case, as ComfyUI's executor would call the node; a guider is then sampled with, because only then it looks at the canvas."""
     node = classes[node_id]
     schema = node.define_schema()
     given = {name: value.build(models) for name, value in case.items()}
+    rows = (2 if tall_view(case) else 1) * LATENT_ROWS
 
     def call() -> list[Any]:
         with torch.inference_mode():
             output = node.PREPARE_CLASS_CLONE(None).execute(**given)
             results = list(output.args or ())
             if schema.outputs and schema.outputs[0].get_io_type() == "GUIDER":
-                sampled(results[0])
+                sampled(results[0], rows)
             return results
 
     names = (
@@ -136,10 +173,10 @@ def run(models: Any, classes: Mapping[str, type[io.ComfyNode]], node_id: str, ca
     return judge(names, node_id, schema.outputs, call, lambda: models.work)
 
 
-def sampled(guider: Any) -> Any:
+def sampled(guider: Any, rows: int) -> Any:
     import comfy.samplers
 
-    latents = torch.zeros(1, 4, 32, 8)
+    latents = torch.zeros(1, LATENT_CHANNELS, rows, 8)
     noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(0))
     samples = guider.sample(
         noise, latents, comfy.samplers.sampler_object("euler"), torch.tensor([10.0, 1.0, 0.0]), disable_pbar=True, seed=0

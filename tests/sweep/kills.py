@@ -203,7 +203,7 @@ def evaluate(times: int, seed: int) -> list[str]:
 
 
 def two(times: int, seed: int) -> list[str]:
-    """Two clients at one server: each gets what it asked for, and a cancel of one's run leaves the other's."""
+    """Two clients at one server at the same time: each gets what it asked for."""
     wanted = [(kind, seed + number) for number in range(times) for kind in ("guider", "song", "spectrogram")]
     results: dict[tuple[str, int, int], list[str]] = {}
     with temporary_server() as server:

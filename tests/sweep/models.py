@@ -195,13 +195,17 @@ class Models:
     def text(self, seed: int) -> list:
         return [[torch.randn(1, 7, 32, generator=torch.Generator().manual_seed(seed)), {}]]
 
-    @cached_property
-    def guider(self) -> Any:
+    guider = cached_property(lambda self: self._guider("none"))
+    square_guider = cached_property(lambda self: self._guider("two-row square"))
+    riffusion_guider = cached_property(lambda self: self._guider("Riffusion"))
+
+    def _guider(self, view: str) -> Any:
         given = {"image_model": self.image_model, "audio_model": self.audio_model, "image_cfg": 2.0, "audio_cfg": 2.0}
         given |= {
             name: self.text(seed) for seed, name in enumerate(("image_positive", "image_negative", "audio_positive", "audio_negative"))
         }
-        return self.module("nodes.sampling").MultimodalGuider.execute(**given, t_image=0.9, t_audio=1.0, audio_weight=0.5).args[0]
+        given |= {"t_image": 0.9, "t_audio": 1.0, "audio_weight": 0.5, "view": view}
+        return self.module("nodes.sampling").MultimodalGuider.execute(**given).args[0]
 
     @cached_property
     def core_guider(self) -> Any:

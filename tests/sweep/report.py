@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import platform
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from .log import read
 from .oracle import FAULTS, REFUSAL, RESULT
-from .parts import part
+from .parts import PARTS, part
 
 HANG, CRASH = "hang", "crash"
 ALL_FAULTS = (*FAULTS, HANG, CRASH)
 HEADING = "## The standing sweep"
-NEXT = "\n## "
+NEXT, PART = "\n## ", "\n### "
+ABOUT = (
+    "Every node with drawn inputs, damaged files, full disks, kills and cancels, other versions of ComfyUI and workflows of earlier "
+    "releases (`python3 quickstart.py --test sweep`). A case is right where it gives a finite result of the right shape, or is refused "
+    "by one error that names node, input and remedy before a model has worked."
+)
 SHOWN = 300
 """Characters of a case that the report shows."""
 
@@ -24,56 +28,57 @@ def summary(logs: Iterable[Path]) -> str:
     return ", ".join(f"{count} {kind}" for kind, count in counts.most_common()) or "no case"
 
 
-def write(report: Path, state: Path, tasks: Sequence[tuple[str, str]], left: Sequence[tuple[str, str]], seconds: float) -> int:
-    """Put the section into the file, in the place of an earlier one or at its end; returns how many cases were faults."""
-    parts = list(dict.fromkeys(name for name, _ in tasks))
-    text, faults = [HEADING, ""], 0
-    done = len(tasks) - len(left)
-    text += [
-        "Every node with drawn inputs, damaged files, other versions of ComfyUI and workflows of earlier releases "
-        f"(`python3 quickstart.py --test sweep`; {done} of {len(tasks)} tasks, {seconds / 60:.0f} minutes, {platform.python_version()} on "
-        f"{platform.machine()}). A case is right where it gives a finite result of the right shape, or is refused by one error that names "
-        "node, input and remedy before a model has worked.",
-        "",
-    ]
-    for name in parts:
-        cases = [case for part_name, task in tasks if part_name == name for case in read(state / f"{name}.{task}.jsonl")]
-        counts: dict[str, Counter] = defaultdict(Counter)
-        for case in cases:
-            counts[case["group"]][case.get("kind", CRASH)] += 1
-        shown = [kind for kind in ALL_FAULTS if any(kind in of_group for of_group in counts.values())]
-        text += [
-            f"### {part(name).TITLE}",
-            "",
-            f"| | cases | right | refused |{''.join(f' {kind} |' for kind in shown)}",
-            f"|---|---|---|---|{'---|' * len(shown)}",
-        ]
-        rows = [(group, counts[group]) for group in sorted(counts)] + [("**all**", sum(counts.values(), Counter()))]
-        for group, of_group in rows:
-            numbers = [sum(of_group.values()), *(of_group[kind] for kind in (RESULT, REFUSAL, *shown))]
-            text.append(f"| {group} | {' | '.join(map(str, numbers))} |")
-        text.append("")
-        wrong = [case for case in cases if case.get("kind", CRASH) in ALL_FAULTS]
-        faults += len(wrong)
-        alike: dict[tuple[str, str], list[dict[str, str]]] = defaultdict(list)
-        for case in wrong:
-            alike[case["group"], case.get("seen", "")].append(case)
-        for (group, _), same in sorted(alike.items()):
-            least = min(same, key=lambda case: len(case["case"]))
-            text.append(
-                f"- {group}, {least.get('kind', CRASH)}, {len(same)} times: {least.get('text', '')[:SHOWN]} ({least.get('where', '')}) "
-                f"`{least['case'][:SHOWN].replace('`', ' ')}`"
-            )
-        text += [""] if wrong else []
-    if left:
-        text += [f"Not run: {', '.join(f'{name} {task}' for name, task in left)}.", ""]
-    section = "\n".join(text)
+def write(report: Path, state: Path, tasks: Sequence[tuple[str, str]], left: Sequence[tuple[str, str]], ran: str = "") -> int:
+    """Put what these parts did into the section, in the place of what they did before; returns how many cases were faults.
+
+    What the section holds beside them stays: parts that ran at another time, and what was written about what they found. `ran` says of
+    each part when and on which commit.
+    """
     old = report.read_text(encoding="utf-8") if report.exists() else ""
-    begin = old.find(HEADING)
-    if begin < 0:
-        new = f"{old.rstrip()}\n\n{section}" if old else section
-    else:
-        after = old.find(NEXT, begin + len(HEADING))
-        new = old[:begin] + section + (old[after:] if after >= 0 else "")
-    report.write_text(new.rstrip() + "\n", encoding="utf-8")
+    before, section, after = _cut(old)
+    preamble, *blocks = section.split(PART)
+    known = {block.partition("\n")[0].strip(): block.strip() for block in blocks}
+    faults = 0
+    for name in dict.fromkeys(name for name, _ in tasks):
+        cases = [case for part_name, task in tasks if part_name == name for case in read(state / f"{name}.{task}.jsonl")]
+        of_part, not_run = [task for part_name, task in tasks if part_name == name], [task for part_name, task in left if part_name == name]
+        done = f"{len(of_part) - len(not_run)} of {len(of_part)} tasks" + (f", not {', '.join(not_run)}" if not_run else "")
+        known[part(name).TITLE] = f"{part(name).TITLE}\n\n{ran}{'; ' if ran else ''}{done}.\n\n{_table(cases)}"
+        faults += sum(case.get("kind", CRASH) in ALL_FAULTS for case in cases)
+    titles = [part(name).TITLE for name in PARTS]
+    ordered = [title for title in known if title not in titles] + [title for title in titles if title in known]
+    text = "\n\n".join([preamble.strip() or f"{HEADING}\n\n{ABOUT}", *(f"### {known[title]}" for title in ordered)])
+    report.write_text("\n\n".join(piece for piece in (before.rstrip(), text, after.strip()) if piece) + "\n", encoding="utf-8")
     return faults
+
+
+def _cut(text: str) -> tuple[str, str, str]:
+    """What stands before the section, the section, and what stands after it."""
+    begin = text.find(HEADING)
+    if begin < 0:
+        return text, "", ""
+    after = text.find(NEXT, begin + len(HEADING))
+    return text[:begin], text[begin : after if after >= 0 else None], text[after:] if after >= 0 else ""
+
+
+def _table(cases: Sequence[dict[str, str]]) -> str:
+    """Rows of counts, and below them each kind of fault with its shortest case."""
+    counts: dict[str, Counter] = defaultdict(Counter)
+    alike: dict[tuple[str, str], list[dict[str, str]]] = defaultdict(list)
+    for case in cases:
+        counts[case["group"]][case.get("kind", CRASH)] += 1
+        if case.get("kind", CRASH) in ALL_FAULTS:
+            alike[case["group"], case.get("seen", "")].append(case)
+    shown = [kind for kind in ALL_FAULTS if any(kind in of_group for of_group in counts.values())]
+    lines = [f"| | cases | right | refused |{''.join(f' {kind} |' for kind in shown)}", f"|---|---|---|---|{'---|' * len(shown)}"]
+    for group, of_group in [(group, counts[group]) for group in sorted(counts)] + [("**all**", sum(counts.values(), Counter()))]:
+        numbers = [sum(of_group.values()), *(of_group[kind] for kind in (RESULT, REFUSAL, *shown))]
+        lines.append(f"| {group} | {' | '.join(map(str, numbers))} |")
+    lines += [""] if alike else []
+    for (group, _), same in sorted(alike.items()):
+        least = min(same, key=lambda case: len(case["case"]))
+        lines.append(
+            f"- {group}, {least.get('kind', CRASH)}, {len(same)} times: {least.get('text', '')[:SHOWN]} ({least.get('where', '')}) "
+            f"`{least['case'][:SHOWN].replace('`', ' ')}`"
+        )
+    return "\n".join(lines)

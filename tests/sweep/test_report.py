@@ -7,6 +7,7 @@ from pathlib import Path
 from sweep import report
 from sweep.log import Log, read
 from sweep.oracle import RAW, REFUSAL, Outcome
+from sweep.parts import part
 
 TASKS = [("fuzz", "KeepBest"), ("fuzz", "TrimCanvas")]
 
@@ -18,12 +19,17 @@ def test_a_case_that_never_ended_and_each_fault_are_told_and_counted(tmp_path: P
         first.end(outcome)
     second.begin("TrimCanvas", {"columns": "\ud800"})
     results = tmp_path / "RESULTS.md"
-    results.write_text(f"# Results\n\n{report.HEADING}\n\nof last time\n\n## More\n\nstays\n", encoding="utf-8")
+    of_fuzz, of_damaged = part("fuzz").TITLE, part("damaged").TITLE
+    section = f"what it is\n\n### What it found\n\nfour\n\n### {of_fuzz}\n\nof last time\n\n### {of_damaged}\n\nof a week ago\n"
+    results.write_text(f"# Results\n\n{report.HEADING}\n\n{section}\n## More\n\nstays\n", encoding="utf-8")
 
-    assert report.write(results, tmp_path, TASKS, TASKS[1:], 60.0) == 2
+    assert report.write(results, tmp_path, TASKS, TASKS[1:], "today, commit abc") == 2
 
     text = results.read_text(encoding="utf-8")
-    assert "of last time" not in text and text.startswith("# Results\n") and text.endswith("## More\n\nstays\n")
+    assert "of last time" not in text and text.startswith("# Results\n") and text.endswith("\n\n## More\n\nstays\n")
+    for kept in ("what it is", "### What it found\n\nfour\n", f"### {of_damaged}\n\nof a week ago\n"):
+        assert kept in text
+    assert text.count(f"### {of_fuzz}\n\ntoday, commit abc; 1 of 2 tasks, not TrimCanvas.\n") == 1
     assert "| KeepBest | 2 | 0 | 1 | 1 | 0 |" in text and "| TrimCanvas | 1 | 0 | 0 | 0 | 1 |" in text
-    assert "KeyError: 'x' (nodes/scoring.py:1)" in text and "Not run: fuzz TrimCanvas." in text
+    assert "KeyError: 'x' (nodes/scoring.py:1)" in text
     assert [case.get("kind") for case in read(second.path)] == [None]

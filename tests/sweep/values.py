@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 NAN, INFINITY = math.nan, math.inf
-LATENT_CHANNELS, TEXT_WIDTH, ROWS = 4, 32, 256
+LATENT_CHANNELS, LATENT_ROWS, TEXT_WIDTH, ROWS = 4, 32, 32, 256
 
 
 class Value:
@@ -117,7 +117,7 @@ class Sound(Value):
 class Canvas(Value):
     """A LATENT."""
 
-    height: int = 32
+    height: int = LATENT_ROWS
     width: int = 8
     channels: int = LATENT_CHANNELS
     batch: int = 1

@@ -1,4 +1,9 @@
-"""Part: other versions of ComfyUI. The suite's tests of nodes and servers, and every template at four steps, compared between versions."""
+"""Part: other versions of ComfyUI. Every template at four steps on each, compared between versions, and the suite's tests.
+
+The ordinary suite takes the newest and the floor whole. Here the versions between them run the tests of nodes, where what the pack uses of
+ComfyUI is used one by one, and the templates in a real server; the server tests, which are mostly templates again, with more than two
+hours. The browser tests, in each renderer on both front ends, are ComfyUI's newest alone: a front end is no part of its version.
+"""
 
 from __future__ import annotations
 
@@ -12,24 +17,30 @@ import tempfile
 from pathlib import Path
 
 from launch import workflow
-from launch.environment import COMFYUI_RELEASES, FLOOR, NEWEST, REPO, QuickstartError, cache_folder
+from launch.environment import COMFYUI_RELEASES, FLOOR, NEWEST, REPO, QuickstartError
 from launch.server import Server
 
 from .log import Log
-from .oracle import RAW, SILENT, Outcome
+from .oracle import RAW, RESULT, SILENT, Outcome
 
 TITLE = "Versions of ComfyUI"
 LIMIT = 3600.0
 STEPS = 4
-TESTS = ("nodes", "comfyui")
+FAILED = 1
+"""What pytest ends with where tests failed, which are told of one by one."""
+WHOLE = 4.0
+"""Hours from which the versions between run the server tests too."""
+BROWSER = f"browser-{NEWEST}"
 EXPLAINED: dict[tuple[str, str], str] = {}
 """Of a template by its name and a version, why its files differ there from those of the newest."""
 
 
 def tasks(hours: float) -> list[str]:
-    """Templates first: what differs is seen there. Floor and newest are in the ordinary suite too."""
+    """Templates first: what differs is seen there."""
+    rooms = ("nodes", "comfyui") if hours >= WHOLE else ("nodes",)
     between = [version for version in COMFYUI_RELEASES if version not in (NEWEST, FLOOR)]
-    return [f"templates-{version}" for version in COMFYUI_RELEASES] + [f"tests-{version}-{room}" for version in between for room in TESTS]
+    tests = [f"tests-{version}-{room}" for version in between for room in rooms]
+    return [f"templates-{version}" for version in COMFYUI_RELEASES] + tests + [BROWSER]
 
 
 def version(task: str) -> str:
@@ -39,17 +50,19 @@ def version(task: str) -> str:
 def run(task: str, hours: float, log: Log) -> None:
     if task.startswith("templates"):
         templates(version(task), log)
+    elif task == BROWSER:
+        suite(version(task), "comfyui", "browser", log)
     else:
-        suite(version(task), task.split("-")[2], log)
+        suite(version(task), task.split("-")[2], "not browser and not full and not sweep", log)
 
 
 def templates(of: str, log: Log) -> None:
     """Every template's files on a version; their digests are kept, and compared with the newest version's, whose task runs first."""
     from small_templates import embedded_twin, shortened
 
-    kept = cache_folder() / "sweep" / "templates"
-    kept.mkdir(parents=True, exist_ok=True)
-    newest = json.loads((kept / f"{NEWEST}.json").read_text()) if of != NEWEST and (kept / f"{NEWEST}.json").exists() else {}
+    kept = log.path.parent
+    of_newest = kept / f"templates-{NEWEST}.json"
+    newest = json.loads(of_newest.read_text()) if of != NEWEST and of_newest.exists() else {}
     digests = {}
     with tempfile.TemporaryDirectory() as folder:
         base = Path(folder)
@@ -63,11 +76,14 @@ def templates(of: str, log: Log) -> None:
                     except QuickstartError as error:
                         outcomes.append(Outcome(RAW, str(error)))
                         continue
-                    digests[path.stem] = [content_digest(file) for file in files]
-                    before, now = newest.get(path.stem, digests[path.stem]), digests[path.stem]
-                    if before != now and (path.stem, of) not in EXPLAINED:
-                        outcomes.append(Outcome(SILENT, f"of {len(before)} and {len(now)} files some differ from those of {NEWEST}"))
-    (kept / f"{of}.json").write_text(json.dumps(digests))
+                    now = digests[path.stem] = {
+                        f"{number}{file.suffix}": content_digest(file) for number, file in enumerate(files, start=1)
+                    }
+                    before = newest.get(path.stem, now)
+                    others = [name for name in before.keys() | now.keys() if before.get(name) != now.get(name)]
+                    if others and (path.stem, of) not in EXPLAINED:
+                        outcomes.append(Outcome(SILENT, f"of {len(now)} files {', '.join(sorted(others))} differ from those of {NEWEST}"))
+    (kept / f"templates-{of}.json").write_text(json.dumps(digests))
 
 
 def content_digest(file: Path) -> str:
@@ -83,33 +99,17 @@ def content_digest(file: Path) -> str:
         content = soundfile.read(file, dtype="int32")[0].tobytes()
     else:
         with av.open(str(file)) as video:
-            content = b"".join(frame.to_ndarray().tobytes() for frame in video.decode(video=0))
+            content = b"".join(frame.to_ndarray().tobytes() for frame in video.decode())
     return hashlib.sha256(content).hexdigest()
 
 
-def suite(of: str, room: str, log: Log) -> None:
-    """The ordinary suite's tests of a room on a version."""
-    marked = "not browser and not full and not sweep"
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-rfE",
-        "-p",
-        "no:cacheprovider",
-        f"tests/{room}",
-        "-m",
-        marked,
-    ]
-    log.begin(of, f"tests/{room}")
+def suite(of: str, room: str, marked: str, log: Log) -> None:
+    """The suite's tests of a room on a version, of those that are marked so."""
+    command = [sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", f"tests/{room}", "-m", marked]
+    log.begin(of, f"tests/{room}, {marked}")
     done = subprocess.run(command, cwd=REPO, capture_output=True, text=True)
-    failed = re.findall(r"^(?:FAILED|ERROR) (.+)$", done.stdout, re.MULTILINE)
-    log.end(
-        Outcome(
-            "result" if done.returncode == 0 else RAW, done.stdout.strip().splitlines()[-1] if done.stdout.strip() else done.stderr[-200:]
-        )
-    )
-    for test in failed:
+    last = (done.stdout.strip() or done.stderr[-200:] or "it said nothing").splitlines()[-1]
+    log.end(Outcome(RESULT if done.returncode in (0, FAILED) else RAW, last))
+    for test, came in re.findall(r"^(tests/.+) (PASSED|FAILED|ERROR)", done.stdout, re.MULTILINE):
         log.begin(of, test)
-        log.end(Outcome(RAW, "a test of the ordinary suite fails"))
+        log.end(Outcome(RESULT) if came == "PASSED" else Outcome(RAW, "a test of the ordinary suite fails"))
