@@ -59,8 +59,8 @@ def in_range(node: type[io.ComfyNode], values: Mapping[str, object]) -> None:
     """Whether each value is one that its widget can have, or its socket: ComfyUI checks what is set in a widget, not what a link brings.
 
     values: the node's inputs by name, such as `locals()` of its execute; names that are no input's are passed over. Raises ValueError
-    naming node, input, value, and the range, the choices or what to connect; NaN lies in no range. IMAGE, AUDIO and LATENT are left to
-    what reads them.
+    naming node, input, value, and the range, the choices or what to connect; NaN lies in no range, and True counts as 1, as it does for
+    ComfyUI where it is set in a widget. IMAGE, AUDIO and LATENT are left to what reads them.
     """
     schema = node.SCHEMA or node.GET_SCHEMA()  # ComfyUI keeps it from when it loads a pack
     for widget in schema.inputs:

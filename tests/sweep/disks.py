@@ -1,12 +1,14 @@
 """An output folder on a full and on a read-only disk: said in one sentence, nothing half-written, and all is right once there is room.
+On a slow disk the same is made as on a fast one, and a cancel leaves nothing half-written.
 
-COMFYUI_PATH=... python -m tests.sweep.disks        needs the right to mount a tmpfs
+COMFYUI_PATH=... python -m tests.sweep.disks        needs the right to mount a tmpfs, and strace, which makes the disk slow
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import random
 import subprocess
 import sys
 import tempfile
@@ -19,16 +21,19 @@ from launch.environment import QuickstartError
 from launch.server import Server
 
 from . import prompts
+from .cancels import cancelled
 from .kills import alone, broken
+from .soak import process_of
 
 if TYPE_CHECKING:
     from .log import Log
 
 
 LIMIT = 3600.0
-TITLE = "Full and read-only disks"
+TITLE = "Full, read-only and slow disks"
 KINDS = ("ksampler", "search", "sds", "kept_sds", "song", "spectrogram")
 """Prompts that end in a node of ours that writes."""
+SLOW, DELAY = "slow", "20ms"
 REMEDIES = ("Make room", "allow writing there")
 
 
@@ -97,21 +102,62 @@ def tried(disk: str) -> list[tuple[str, str]]:
     return results
 
 
+@contextlib.contextmanager
+def slowed(server: Server) -> Iterator[None]:
+    """Each write of the server, and each new name of a file, takes DELAY longer."""
+    calls = "write,writev,pwrite64,rename,renameat,renameat2,fsync"
+    options = ["-f", "-qq", "-o", os.devnull, "-e", f"trace={calls}", "-e", f"inject={calls}:delay_enter={DELAY}"]
+    tracer = subprocess.Popen(["strace", *options, "-p", str(process_of(server))])
+    time.sleep(1.0)
+    try:
+        assert tracer.poll() is None, "strace could not slow the server down"
+        yield
+    finally:
+        tracer.terminate()
+        tracer.wait()
+
+
+def tried_slowly() -> list[tuple[str, str]]:
+    """Each prompt on a slow disk, run and cancelled, with what was wrong, or nothing."""
+    results, chance = [], random.Random(1)
+
+    def run(kind: str, number: int) -> list[str]:
+        server.files_of(prompts.other())  # ComfyUI keeps nothing of the runs before
+        return [prompts.digest(path) for path in server.files_of(prompts.MAKERS[kind](number, 0))]
+
+    with server_on(200) as server:
+        for number, kind in enumerate(KINDS, start=900):
+            wrong, fast = [], run(kind, number)
+            with slowed(server):
+                began = time.monotonic()
+                try:
+                    wrong += [] if run(kind, number) == fast else ["it made something else"]
+                    seconds = time.monotonic() - began
+                    server.files_of(prompts.other())
+                    cancelled(server, prompts.MAKERS[kind](number, 0), chance.uniform(0.2, 0.9) * seconds)
+                    wrong += [f"{path.name} was left" for path in server.output.rglob("*.part")]
+                    wrong += [] if run(kind, number) == fast else ["after a cancel it made something else"]
+                except QuickstartError as error:
+                    wrong.append(f"it says: {error}")
+            results.append((kind, "; ".join(wrong + broken(server.output) + [f"{name} is alone" for name in alone(server.output)])))
+    return results
+
+
 def tasks(hours: float) -> list[str]:
-    return list(DISKS)
+    return [*DISKS, SLOW]
 
 
 def run(task: str, hours: float, log: Log) -> None:
     from .oracle import SILENT, Outcome  # here, because by itself this runs without the sweep
 
-    for name, wrong in tried(task):
+    for name, wrong in tried_slowly() if task == SLOW else tried(task):
         with log.case(task, name) as outcomes:
             outcomes += [Outcome(SILENT, wrong)] if wrong else []
 
 
 if __name__ == "__main__":
-    for disk in sys.argv[1:] or DISKS:
+    for disk in sys.argv[1:] or [*DISKS, SLOW]:
         began = time.monotonic()
-        for name, wrong in tried(disk):
+        for name, wrong in tried_slowly() if disk == SLOW else tried(disk):
             print(disk, name, wrong or "right", flush=True)
         print(f"{time.monotonic() - began:.0f} s", flush=True)
