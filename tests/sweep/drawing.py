@@ -45,6 +45,9 @@ SMALL: Mapping[str, tuple[Any, ...]] = {
 }  # fmt: skip
 """What a widget is mostly given: its default would take the time of real work."""
 SMALL_IN: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
+    "LoadDeepFloydIF": {"stage_1_name": ("diffusers/stage-1",), "stage_2_name": ("diffusers/stage-2",)},
+    "LoadColorModel": {"color_model_name": ("embedded", "diffusers/colour")},
+    "LoadDualUNets": {"image_model_name": ("diffusers/picture", "embedded"), "audio_model_name": ("diffusers/sound", "embedded")},
     "ImprintBaseline": {"seconds": (0.0, 0.2)},
     "ImprintRecording": {"seconds": (0.0, 0.2), "high_hz": (8000.0, 3000.0)},
     "ViewCanvas": {"view": ("none", "two-row square")},
@@ -197,6 +200,7 @@ def explore(
 ) -> list[tuple[dict[str, Value], Outcome]]:
     """Run `examples` drawn cases, and give each with its outcome; `number` is the seed, `begin` and `end` are told of each as it runs."""
     found: list[tuple[dict[str, Value], Outcome]] = []
+    assert models.written
 
     @seed(number)
     @settings(max_examples=examples, database=None, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))

@@ -63,9 +63,23 @@ class Models:
         return patcher
 
     @cached_property
-    def _pair(self) -> tuple:
+    def written(self) -> Path:
+        """The folder with a model of every kind that loaders choose from. It is written once: what can be chosen stays the same."""
+        import tiny_deepfloyd
+
         write_folder(self.folder / "diffusers" / "picture", seed=1)
         write_folder(self.folder / "diffusers" / "sound", seed=2)
+        write_color_folder(self.folder / "diffusers" / "colour", cross_attention_dim=32)
+        text_encoder().save_pretrained(self.folder / "diffusers" / "colour" / "text_encoder")
+        write_tokenizer(self.folder / "diffusers" / "colour" / "tokenizer")
+        tiny_deepfloyd.write_stage_1(self.folder / "diffusers" / "stage-1")
+        tiny_deepfloyd.write_stage_2(self.folder / "diffusers" / "stage-2")
+        folder_paths.filename_list_cache.clear()
+        return self.folder
+
+    @cached_property
+    def _pair(self) -> tuple:
+        assert self.written
         load = self.module("nodes.loaders").LoadDualUNets.execute
         image, image_clip, audio, audio_clip, vae = load(image_model_name="diffusers/picture", audio_model_name="diffusers/sound").args
         vae.encode, vae.decode = self._counted(vae.encode), self._counted(vae.decode)
@@ -113,9 +127,7 @@ class Models:
 
     @cached_property
     def pixel_model(self) -> Any:
-        write_color_folder(self.folder / "diffusers" / "colour", cross_attention_dim=32)
-        text_encoder().save_pretrained(self.folder / "diffusers" / "colour" / "text_encoder")
-        write_tokenizer(self.folder / "diffusers" / "colour" / "tokenizer")
+        assert self.written
         (model, *_) = self.module("bridge.models").load_color_model("diffusers/colour")
         return self._model(model)
 
@@ -218,11 +230,7 @@ class Models:
 
     @cached_property
     def deepfloyd(self) -> Any:
-        import tiny_deepfloyd
-
-        tiny_deepfloyd.write_stage_1(self.folder / "diffusers" / "stage-1")
-        tiny_deepfloyd.write_stage_2(self.folder / "diffusers" / "stage-2")
-        folder_paths.filename_list_cache.clear()
+        assert self.written
         deepfloyd = self.module("nodes.colorize").LoadDeepFloydIF.execute("diffusers/stage-1", "diffusers/stage-2").args[0]
         for stage in (deepfloyd.stage_1, deepfloyd.stage_2):
             stage.unet.forward = self._counted(stage.unet.forward)
