@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -57,7 +58,9 @@ class Running:
         self.output = (state / f"{name}.{task}.out").open("wb")
         self.process = psutil.Popen(command, cwd=REPO, env=variables, stdout=self.output, stderr=subprocess.STDOUT)
         self.case, self.since = "", 0.0
-        self.moved, self.spent = time.monotonic(), 0.0
+        self.commit = commit()
+        self.began = self.moved = time.monotonic()
+        self.spent = 0.0
 
     def ended(self) -> bool:
         """Whether it is over; a case that takes too long ends it."""
@@ -98,7 +101,8 @@ class Running:
 
     def _close(self) -> bool:
         self.output.close()
-        self.done.touch()
+        done = {"day": time.strftime("%Y-%m-%d"), "commit": self.commit, "seconds": round(time.monotonic() - self.began)}
+        self.done.write_text(json.dumps(done), encoding="utf-8")
         return True
 
 
@@ -140,9 +144,7 @@ def main() -> int:
     finally:
         for _, _, one in running:
             one.stop()
-    minutes = (time.monotonic() - began) / 60
-    ran = f"{time.strftime('%Y-%m-%d')}, commit {commit()}, {minutes:.0f} minutes on {arguments.jobs} of {os.cpu_count()} processors"
-    faults = write(arguments.report, state, tasks, waiting, ran)
+    faults = write(arguments.report, state, tasks)
     print(f"{faults} faults; the report is in {arguments.report}" + (f"; {len(waiting)} tasks are left: run it again" if waiting else ""))
     return 1 if faults else 2 if waiting else 0
 

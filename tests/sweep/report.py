@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from .log import read
@@ -28,11 +29,10 @@ def summary(logs: Iterable[Path]) -> str:
     return ", ".join(f"{count} {kind}" for kind, count in counts.most_common()) or "no case"
 
 
-def write(report: Path, state: Path, tasks: Sequence[tuple[str, str]], left: Sequence[tuple[str, str]], ran: str = "") -> int:
+def write(report: Path, state: Path, tasks: Sequence[tuple[str, str]]) -> int:
     """Put what these parts did into the section, in the place of what they did before; returns how many cases were faults.
 
-    What the section holds beside them stays: parts that ran at another time, and what was written about what they found. `ran` says of
-    each part when and on which commit.
+    What the section holds beside them stays: parts that ran at another time, and what was written about what they found.
     """
     old = report.read_text(encoding="utf-8") if report.exists() else ""
     before, section, after = _cut(old)
@@ -41,15 +41,24 @@ def write(report: Path, state: Path, tasks: Sequence[tuple[str, str]], left: Seq
     faults = 0
     for name in dict.fromkeys(name for name, _ in tasks):
         cases = [case for part_name, task in tasks if part_name == name for case in read(state / f"{name}.{task}.jsonl")]
-        of_part, not_run = [task for part_name, task in tasks if part_name == name], [task for part_name, task in left if part_name == name]
-        done = f"{len(of_part) - len(not_run)} of {len(of_part)} tasks" + (f", not {', '.join(not_run)}" if not_run else "")
-        known[part(name).TITLE] = f"{part(name).TITLE}\n\n{ran}{'; ' if ran else ''}{done}.\n\n{_table(cases)}"
+        ran = _ran({task: state / f"{name}.{task}.done" for part_name, task in tasks if part_name == name})
+        known[part(name).TITLE] = f"{part(name).TITLE}\n\n{ran}\n\n{_table(cases)}"
         faults += sum(case.get("kind", CRASH) in ALL_FAULTS for case in cases)
     titles = [part(name).TITLE for name in PARTS]
     ordered = [title for title in known if title not in titles] + [title for title in titles if title in known]
     text = "\n\n".join([preamble.strip() or f"{HEADING}\n\n{ABOUT}", *(f"### {known[title]}" for title in ordered)])
     report.write_text("\n\n".join(piece for piece in (before.rstrip(), text, after.strip()) if piece) + "\n", encoding="utf-8")
     return faults
+
+
+def _ran(done: Mapping[str, Path]) -> str:
+    """When, on which commits and for how long the tasks ran, and which did not, by the files that each left when it ended."""
+    notes = {task: json.loads(file.read_text(encoding="utf-8")) for task, file in done.items() if file.exists()}
+    times = Counter(f"{note['day']}, commit {note['commit']}" for note in notes.values())
+    minutes = sum(note["seconds"] for note in notes.values()) / 60
+    missing = ", ".join(task for task in done if task not in notes)
+    on = "; ".join(f"{time}: {count} task{'s' if count > 1 else ''}" for time, count in times.items())
+    return f"{on or 'Not run'}; {minutes:.0f} minutes.{f' Not run: {missing}.' if missing else ''}"
 
 
 def _cut(text: str) -> tuple[str, str, str]:
