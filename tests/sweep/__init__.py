@@ -1,7 +1,7 @@
 """The standing sweep: bad inputs, damaged files, other versions of ComfyUI and workflows of earlier releases, for hours.
 
     python3 quickstart.py --test sweep                   every part, two hours at most; goes on where it was stopped
-    python3 quickstart.py --test sweep fuzz damaged      these parts
+    python3 quickstart.py --test sweep fuzz damaged      these parts; fuzz.KeepBest is one task of a part
     python3 quickstart.py --test sweep --hours 8         more examples
 
 A part is a module named in `parts.PARTS` with TITLE, `tasks(hours)` and `run(task)`. Each task runs in a process of its own, so that a

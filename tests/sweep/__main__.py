@@ -108,18 +108,20 @@ class Running:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="quickstart.py --test sweep", description=sys.modules[__package__ or ""].__doc__)
-    parser.add_argument("parts", nargs="*", help=f"of {', '.join(PARTS)}; all without a name")
+    parser.add_argument("parts", nargs="*", help=f"of {', '.join(PARTS)}, or tasks, as fuzz.KeepBest; all without a name")
     parser.add_argument("--hours", type=float, default=2.0, help="the most that it may take; more hours try more")
     parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1), help="tasks side by side")
     parser.add_argument("--fresh", action="store_true", help="begin anew, where it would go on")
     parser.add_argument("--report", type=Path, default=REPO / "lab" / "RESULTS.md", help="Markdown whose section on the sweep is written")
     arguments = parser.parse_args()
-    if unknown := set(arguments.parts) - set(PARTS):
-        parser.error(f"no part of that name: {', '.join(sorted(unknown))}")
-    names = [name for name in PARTS if name in arguments.parts or not arguments.parts]
+    chosen = arguments.parts or list(PARTS)
+    names = [name for name in PARTS if any(one.partition(".")[0] == name for one in chosen)]
+    every = [(name, task) for name in names for task in part(name).tasks(arguments.hours)]
+    if unknown := set(chosen) - {*names, *map(".".join, every)}:
+        parser.error(f"no part or task of that name: {', '.join(sorted(unknown))}")
     state = cache_folder() / "sweep" / digest()
     state.mkdir(parents=True, exist_ok=True)
-    tasks = [(name, task) for name in names for task in part(name).tasks(arguments.hours)]
+    tasks = [(name, task) for name, task in every if name in chosen or f"{name}.{task}" in chosen]
     if arguments.fresh:
         for name, task in tasks:
             (state / f"{name}.{task}.done").unlink(missing_ok=True)
@@ -144,7 +146,7 @@ def main() -> int:
     finally:
         for _, _, one in running:
             one.stop()
-    faults = write(arguments.report, state, tasks)
+    faults = write(arguments.report, state, every)
     print(f"{faults} faults; the report is in {arguments.report}" + (f"; {len(waiting)} tasks are left: run it again" if waiting else ""))
     return 1 if faults else 2 if waiting else 0
 
