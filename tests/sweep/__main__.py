@@ -43,6 +43,11 @@ def commit() -> str:
     return found.stdout.strip() or "unknown"
 
 
+def hours_of(done: Path) -> float:
+    """For how many hours a task was done by the file that it left: more of them try more. 0 without one."""
+    return json.loads(done.read_text(encoding="utf-8"))["hours"] if done.exists() else 0.0
+
+
 class Running:
     """A task's process, watched by its log."""
 
@@ -58,7 +63,7 @@ class Running:
         self.output = (state / f"{name}.{task}.out").open("wb")
         self.process = psutil.Popen(command, cwd=REPO, env=variables, stdout=self.output, stderr=subprocess.STDOUT)
         self.case, self.since = "", 0.0
-        self.commit = commit()
+        self.commit, self.hours = commit(), hours
         self.began = self.moved = time.monotonic()
         self.spent = 0.0
 
@@ -102,7 +107,7 @@ class Running:
     def _close(self) -> bool:
         self.output.close()
         done = {"day": time.strftime("%Y-%m-%d"), "commit": self.commit, "seconds": round(time.monotonic() - self.began)}
-        self.done.write_text(json.dumps(done), encoding="utf-8")
+        self.done.write_text(json.dumps(done | {"hours": self.hours}), encoding="utf-8")
         return True
 
 
@@ -125,7 +130,7 @@ def main() -> int:
     if arguments.fresh:
         for name, task in tasks:
             (state / f"{name}.{task}.done").unlink(missing_ok=True)
-    waiting = [(name, task) for name, task in tasks if not (state / f"{name}.{task}.done").exists()]
+    waiting = [(name, task) for name, task in tasks if hours_of(state / f"{name}.{task}.done") < arguments.hours]
     print(f"{len(tasks)} tasks, {len(tasks) - len(waiting)} done before; state in {state}", flush=True)
     began, running = time.monotonic(), []
     end = began + 3600 * arguments.hours
