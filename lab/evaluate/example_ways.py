@@ -4,6 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 from itertools import product
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Kind = TypeVar("Kind", bound="DataclassInstance")
 
 SIZES = (1.0, 1.5, 2.0)
 KINDS = {"int": int, "float": float, "str": str, "tuple[float, ...]": lambda text: tuple(map(float, text.split("+")))}
@@ -56,12 +62,17 @@ def parse(text: str) -> list[Way]:
 
     Raises ValueError for an unknown key or a wrong value.
     """
+    return changed(Way(), text)
+
+
+def changed(plain: Kind, text: str) -> list[Kind]:
+    """The same of any dataclass with a `method` and settings, changed from `plain`."""
     method, *pairs = text.split(",")
-    kinds = {f.name: KINDS[str(f.type)] for f in fields(Way)}
+    kinds = {f.name: KINDS[str(f.type)] for f in fields(plain)}
     keys, values = [], []
     for key, _, value in (pair.partition("=") for pair in pairs):
         if key not in kinds:
             raise ValueError(f"{text}: there is no setting {key!r}, but {', '.join(kinds)}.")
         keys.append(key)
         values.append([kinds[key](one) for one in value.split("/")])
-    return [replace(Way(method), **dict(zip(keys, chosen, strict=True))) for chosen in product(*values)]
+    return [replace(plain, method=method, **dict(zip(keys, chosen, strict=True))) for chosen in product(*values)]
