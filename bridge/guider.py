@@ -28,7 +28,7 @@ from torch import Tensor
 from ..itsound_core.composition import Expert, compose
 from ..itsound_core.latents import PIXELS_PER_LATENT
 from ..itsound_core.spectrogram import AUFFUSION
-from ..itsound_core.views import IDENTITY, View
+from ..itsound_core.views import FORMATS, IDENTITY, VIEWS, View
 from . import inputs
 from .sampling_inputs import MORE_STEPS, context_windows, sampler_seed
 
@@ -133,6 +133,12 @@ class ExpertGuider(comfy.samplers.CFGGuider):
     def end(self) -> None:
         self.model_patcher.cleanup()
         comfy.sampler_helpers.cleanup_models(self.conds, [])
+
+
+def audio_view(view: str) -> dict[str, Any]:
+    """What an expert is told of the view of that name: as which canvas it sees the latents, and how high it must be."""
+    fmt = FORMATS[view]
+    return {"view": VIEWS[view], "rows": 0 if fmt is AUFFUSION else fmt.n_mels // PIXELS_PER_LATENT}
 
 
 class JointGuider(comfy.samplers.CFGGuider):

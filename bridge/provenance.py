@@ -6,7 +6,7 @@ Read from the prompt graph that ComfyUI hands to a node, upstream of what is sav
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -155,6 +155,27 @@ class Graph:
             seen.add(link)
             yield link
             ahead += [self.link(value) for name, value in self._inputs(link[0]).items() if negatives or not name.endswith("negative")]
+
+    def nearest(self, value: Any, classes: Set[str], kinds: Set[str], through: str) -> Iterator[str]:
+        """The nodes of some classes that an input's value comes from first, by links of some types alone.
+
+        Of a node that has an input named `through`, only that one is followed: the others lend it something.
+        """
+        ahead, seen = [self.link(value)], set()
+        while ahead:
+            link = ahead.pop()
+            if link is None or link in seen or self._output_type(*link) not in kinds:
+                continue
+            seen.add(link)
+            given = self._inputs(link[0])
+            if self.prompt[link[0]]["class_type"] in classes:
+                yield link[0]
+            else:
+                ahead += map(self.link, [given[through]] if through in given else given.values())
+
+    def _output_type(self, node: str, output: int) -> str:
+        types = getattr(self._class(node), "RETURN_TYPES", None) or ()
+        return str(types[output]) if output < len(types) else ""
 
     def generates(self, node: str) -> bool:
         """Whether a node makes latents or media with a denoising model, or has a service make them."""

@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from ..bridge import inputs
+from ..bridge.picture_format import HIDDEN, refuse_negative
 from ..bridge.progress import interruptible, part
 from ..bridge.vocoding import play, refuse_vocoder, sound, spectrogram_of
 from ..itsound_core.colormap import apply_colormap
@@ -91,6 +92,7 @@ class SpectrogramToAudio(io.ComfyNode):
                     "it is turned down to a peak of 0.95, so that nothing clips. Riffusion's: 44.1 kHz, always at that peak.",
                 )
             ],
+            hidden=HIDDEN,
         )
 
     @classmethod
@@ -100,6 +102,7 @@ class SpectrogramToAudio(io.ComfyNode):
         fmt = FORMATS[view]
         pictures = VIEWS[view].view(inputs.picture(spectrogram, node, view=view))
         refuse_vocoder(node, vocoder, view)
+        refuse_negative(node, cls.hidden, view)
         progress = comfy.utils.ProgressBar(len(pictures))
         played = play(pictures, vocoder, iterations, magnitude == "picture", progress.update_absolute, loop, fmt)
         return io.NodeOutput(sound(played, fmt))

@@ -10,13 +10,14 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..bridge import inputs
+from ..bridge.guider import audio_view
 from ..bridge.keeper_search import DRAFT_SAMPLER, LARGEST_BATCH, NOISY, Judge, Sampling, Search, onsets
 from ..bridge.sampling_inputs import LARGEST_SEED, latent, noise_levels, noise_numbers, same_view
 from ..bridge.scoring import Scorer, one_line
 from ..bridge.vocoding import LoadedVocoder, refuse_vocoder, sound
 from ..itsound_core.drafts import draft_levels, plan
 from ..itsound_core.latents import PIXELS_PER_LATENT
-from ..itsound_core.views import FORMATS, canvas_height
+from ..itsound_core.views import FORMATS, VIEWS, canvas_height
 
 NODE = "KeeperSearch"
 
@@ -133,6 +134,7 @@ class KeeperSearch(io.ComfyNode):
         canvas = comfy.sample.fix_empty_latent_channels(model, samples, latent_image.get("downscale_ratio_spacial"))
         _check(canvas, view)
         same_view(NODE, latent_image, view)
+        _check_models(guider, vae, view)
         refuse_vocoder(NODE, vocoder, view)
         sigmas = noise_levels(NODE, model, steps, sampler_name, scheduler)
         if budget < candidates and any(name in sampler_name for name in NOISY):
@@ -171,6 +173,22 @@ def _check(canvas: Tensor, view: str) -> None:
             f"{NODE}: latent_image decodes to {height} rows; with view {view} a canvas has {rows}. Use EmptySpectrogramLatent, and the "
             "same view in it, in the guider and here."
         )
+
+
+def _check_models(guider: comfy.samplers.CFGGuider, vae: comfy.sd.VAE, view: str) -> None:
+    """The VAE is of the guider's models, and the guider's audio model makes what is heard here."""
+    channels = guider.model_patcher.get_model_object("latent_format").latent_channels
+    if vae.latent_channels != channels:
+        raise ValueError(
+            f"{NODE}: vae makes pictures of latents of {vae.latent_channels} channels, the guider's models make {channels}. Connect the "
+            "VAE of these models."
+        )
+    here = audio_view(view)
+    for expert in getattr(guider, "experts", ()):
+        there = {"view": expert.view, "rows": expert.rows}
+        if there not in (here, audio_view("none")):
+            [name] = [name for name in VIEWS if audio_view(name) == there]
+            raise ValueError(f"{NODE}: view is {view}, but the guider has view {name}: another sound would be heard. Set the same in both.")
 
 
 NODES = [KeeperSearch]

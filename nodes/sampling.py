@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import comfy.model_management
 import comfy.sample
@@ -14,7 +13,7 @@ import torch
 from comfy_api.latest import io
 
 from ..bridge import inputs
-from ..bridge.guider import JointGuider, ModelExpert
+from ..bridge.guider import JointGuider, ModelExpert, audio_view
 from ..bridge.sampling_inputs import LARGEST_SEED, VIEW, latent, noise_levels, noise_numbers, same_view
 from ..itsound_core.latents import LATENT_CHANNELS, PIXELS_PER_LATENT
 from ..itsound_core.spectrogram import AUFFUSION
@@ -26,12 +25,6 @@ CATEGORY = "Images that Sound/sampling"
 def latent_columns(seconds: float, even: int = 2) -> int:
     """Columns of a canvas in latents that holds so many seconds in any format, a multiple of `even`: the UNets halve it."""
     return even * math.ceil(AUFFUSION.frames(seconds) / (even * PIXELS_PER_LATENT))
-
-
-def _audio_view(view: str) -> dict[str, Any]:
-    """What an expert is told of its view: as which canvas it sees the latents, and how high it must be."""
-    fmt = FORMATS[view]
-    return {"view": VIEWS[view], "rows": 0 if fmt is AUFFUSION else fmt.n_mels // PIXELS_PER_LATENT}
 
 
 def _cfg_input(name: str, prompt: str) -> io.Float.Input:
@@ -95,7 +88,7 @@ def _joint_guider(
     view: str = "none",
 ) -> JointGuider:
     image = ModelExpert(node, "image", image_model, image_positive, image_negative, image_cfg, t_image, 1.0 - audio_weight)
-    audio = ModelExpert(node, "audio", audio_model, audio_positive, audio_negative, audio_cfg, t_audio, audio_weight, **_audio_view(view))
+    audio = ModelExpert(node, "audio", audio_model, audio_positive, audio_negative, audio_cfg, t_audio, audio_weight, **audio_view(view))
     return JointGuider([image, audio])
 
 
@@ -197,7 +190,7 @@ class AddExpert(io.ComfyNode):
         if not isinstance(guider, JointGuider):
             raise ValueError(f"AddExpert: guider is a {type(guider).__name__}. Connect a MultimodalGuider or another AddExpert.")
         name = f"added (number {len(guider.experts) + 1})"
-        added = ModelExpert("AddExpert", name, model, positive, negative, cfg, t, weight, **_audio_view(view))
+        added = ModelExpert("AddExpert", name, model, positive, negative, cfg, t, weight, **audio_view(view))
         return io.NodeOutput(JointGuider([*guider.experts, added]))
 
 

@@ -64,7 +64,7 @@ class Way:
     """A way to sample, as a record holds it.
 
     method: shared (latents, the joint sampling of the paper), meet (the two embedded UNets in pixels), color (the embedded colour model,
-    in pixels, in place of the image UNet). every: steps from one meeting to the next. audio_weight 0: the picture's side alone.
+    in pixels, in place of the image UNet; without the sound where audio_weight is 0). every: steps from one meeting to the next.
     """
 
     method: str = SHARED
@@ -148,8 +148,12 @@ class Maker:
             met = meet([sound, LatentSide(image, self.decode, self.encode)], [noise, own], way.steps, way.every)
         else:
             scheduler = DDIMScheduler.from_pretrained(embedded.COLOR_FOLDER, subfolder="scheduler")
-            own = torch.randn(PIXELS, generator=generator)
-            met = meet([sound, PixelSide(image, scheduler.alphas_cumprod.double())], [noise, own], way.steps, way.every)
+            own, color = torch.randn(PIXELS, generator=generator), PixelSide(image, scheduler.alphas_cumprod.double())
+            if way.audio_weight == 0:
+                [pixels] = meet([color], [own], way.steps).x0
+                shown = pixels.clamp(-1, 1) / 2 + 0.5
+                return Made(shown, resized(split_gray(shown)[0], sound.size)[:, 0])
+            met = meet([sound, color], [noise, own], way.steps, way.every)
         before = None
         if met.before[0] is not None and met.before[1] is not None:
             before = correlation(resized(met.before[0], tuple(met.before[1].shape[-2:])), met.before[1])

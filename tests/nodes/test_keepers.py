@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 from types import SimpleNamespace
 
@@ -72,6 +73,15 @@ def search(modules, graph, candidates=6, keepers=2, budget=5.0, sampler="ddim", 
     given = {"guider": graph["guider"], "vae": graph["vae"], "scorer": graph["scorer"], **PROMPTS, "latent_image": graph["canvas"]}
     given |= {"seed": SEED, "candidates": candidates, "keepers": keepers, "budget": budget, "steps": steps}
     return modules["keepers"].KeeperSearch.execute(**(given | {"sampler_name": sampler, "scheduler": "ddim_uniform"} | inputs)).result
+
+
+def test_a_vae_of_another_family_is_refused_before_anything_is_sampled(modules, graph):
+    flux = copy.copy(graph["vae"])
+    flux.latent_channels = 16
+    with pytest.raises(
+        ValueError, match="^KeeperSearch: vae makes pictures of latents of 16 channels, the guider's models make 4. Connect"
+    ):
+        search(modules, graph, vae=flux)
 
 
 @torch.inference_mode()

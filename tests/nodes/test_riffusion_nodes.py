@@ -13,6 +13,7 @@ from itsound_core.spectrogram import RIFFUSION, band_frequencies
 
 pytest.importorskip("comfy.samplers", reason="COMFYUI_PATH does not name a ComfyUI folder")
 
+comfyui = importlib.import_module("nodes")
 RATE, COLUMNS = 44100, 64
 VOCODER = SimpleNamespace(patcher=None, name="one of Auffusion's format")
 VIEW = "Riffusion"
@@ -169,6 +170,9 @@ def test_a_search_hears_its_candidates_in_the_format(nodes, models):
         assert images.shape == (1, 512, COLUMNS, 3) and audio["waveform"].shape == (1, 1, 63 * 441) and audio["sample_rate"] == RATE
         with pytest.raises(ValueError, match="KeeperSearch: latent_image was made with view Riffusion, but view is two-row square here"):
             nodes.KeeperSearch.execute(*search, view="two-row square")
+        search = (guider, models.vae, models.scorer, *prompts, {"samples": canvas["samples"]}, *search[6:])  # as VAE Encode makes it
+        with pytest.raises(ValueError, match="KeeperSearch: view is two-row square, but the guider has view Riffusion: another sound"):
+            nodes.KeeperSearch.execute(*search, view="two-row square")
         with pytest.raises(ValueError, match="KeeperSearch: view is Riffusion, .* Disconnect vocoder"):
             nodes.KeeperSearch.execute(*search, vocoder=VOCODER, view=VIEW)
 
@@ -211,6 +215,78 @@ def test_riffusions_picture_in_auffusions_format_is_named_and_not_played(nodes, 
     for name, run in runs.items():
         with pytest.raises(ValueError, match=name + told):
             run(getattr(nodes, name))
+
+
+def node(kind, **inputs):
+    return {"class_type": kind, "inputs": inputs}
+
+
+def in_graph(nodes, image, view, **upstream):
+    """SpectrogramToAudio's sound of a picture, as node "9" of a graph whose other nodes are given by their numbers."""
+    player = nodes.SpectrogramToAudio.PREPARE_CLASS_CLONE(None)
+    prompt = {"9": node("SpectrogramToAudio", spectrogram=["8", 0], view=view)} | {name[1:]: made for name, made in upstream.items()}
+    player.hidden = SimpleNamespace(prompt=prompt, extra_pnginfo=None, unique_id="9")
+    return player.execute(image, iterations=1, view=view).args[0]
+
+
+@pytest.fixture
+def known(nodes, monkeypatch):
+    """The pack's nodes, and those of ComfyUI's that graphs here have, as a server knows them."""
+    core = {name: comfyui.NODE_CLASS_MAPPINGS[name] for name in ("KSampler", "LoadImage", "VAEDecode")}
+    monkeypatch.setattr(comfyui, "NODE_CLASS_MAPPINGS", {node.GET_SCHEMA().node_id: node for node in vars(nodes).values()} | core)
+
+
+MADE = {
+    "MultimodalKSampler": lambda view: {"_7": node("MultimodalKSampler", view=view), "_8": node("VAEDecode", samples=["7", 0])},
+    "EmptySpectrogramLatent": lambda view: {
+        "_6": node("EmptySpectrogramLatent", view=view),
+        "_7": node("KSampler", latent_image=["6", 0]),
+        "_8": node("VAEDecode", samples=["7", 0]),
+    },
+    "AudioToSpectrogram": lambda view: {"_8": node("AudioToSpectrogram", view=view)},
+    "KeeperSearch": lambda view: {"_7": node("KeeperSearch", view=view), "_8": node("RenormalizeSpectrogram", spectrogram=["7", 1])},
+}
+
+
+@pytest.mark.parametrize("maker", MADE)
+def test_a_picture_of_the_other_format_and_the_same_height_is_named_and_not_played(nodes, known, picture, maker):
+    told = rf"was made with view Riffusion \(in {maker}\), where white is silence, but view is two-row square here: its negative"
+    with pytest.raises(ValueError, match=f"^SpectrogramToAudio: spectrogram {told} would be heard"):
+        in_graph(nodes, picture, "two-row square", **MADE[maker]("Riffusion"))
+    with pytest.raises(ValueError, match=r"made with view two-row square .* black is silence, .* Set view to two-row square, and"):
+        in_graph(nodes, picture, VIEW, **MADE[maker]("two-row square"))
+    for view in (VIEW, "two-row square"):
+        assert in_graph(nodes, picture, view, **MADE[maker](view))["sample_rate"] == (RATE if view == VIEW else 16000)
+
+
+def test_riffusions_picture_laid_out_as_a_square_is_named_and_not_played(nodes, known, picture):
+    made = {"_6": node("MultimodalKSampler", view=VIEW), "_7": node("VAEDecode", samples=["6", 0])}
+    laid_out = nodes.ViewCanvas.execute(picture, "two-row square").args[0]
+    with pytest.raises(ValueError, match="Set view to Riffusion, and connect the picture as it was made, without ViewCanvas"):
+        in_graph(nodes, laid_out, "none", **made, _8=node("ViewCanvas", canvas=["7", 0], view="two-row square"))
+
+
+def test_what_a_graph_does_not_say_for_certain_is_played(nodes, known, picture, played):
+    plain = nodes.AudioToSpectrogram.execute(played, 0.64).args[0]
+    riffusion, loaded = node("AudioToSpectrogram", view=VIEW), node("LoadImage", image="square.png")
+    graphs = {
+        "a Riffusion picture imprinted on Auffusion's": {
+            "_6": riffusion,
+            "_7": node("AudioToSpectrogram"),
+            "_8": node("ImprintBaseline", image=["6", 0], spectrogram=["7", 0]),
+        },
+        "one imprinted on a file": {"_6": riffusion, "_7": loaded, "_8": node("ImprintBaseline", image=["6", 0], spectrogram=["7", 0])},
+        "its sound seen in the other format": {
+            "_5": riffusion,
+            "_6": node("SpectrogramToAudio", spectrogram=["5", 0], view=VIEW),
+            "_7": node("ImprintRecording", audio=["6", 0]),
+            "_8": node("RenormalizeSpectrogram", spectrogram=["7", 1]),
+        },
+        "a view from another node": {"_7": loaded, "_8": node("AudioToSpectrogram", view=["7", 0])},
+        "another pack's node": {"_7": riffusion, "_8": node("SomebodysPicture", image=["7", 0])},
+    }
+    for graph in graphs.values():
+        assert in_graph(nodes, plain, "none", **graph)["sample_rate"] == 16000
 
 
 def test_a_vocoder_is_refused(nodes, picture):
