@@ -58,7 +58,8 @@ GOOD_IN: Mapping[tuple[str, str], SearchStrategy[Value]] = {
     ("KeepBest", "images"): st.builds(Picture, batch=st.just(2)),
     ("KeepBest", "audio"): st.builds(Sound, batch=st.just(2)),
     ("KeepBest", "latents"): st.builds(Canvas, batch=st.just(2)),
-    ("ViewCanvas", "canvas"): st.builds(Picture, height=st.sampled_from([256, 512]), width=st.sampled_from([64, 128])),
+    ("KeeperSearch", "latent_image"): st.builds(Canvas, width=st.sampled_from([2, 3, 8, 13])),
+    ("ViewCanvas", "canvas"): st.builds(Picture, width=st.sampled_from([64, 128])),
 }
 """What a node's own socket is as a rule given, where not what every node's is."""
 TALL: Mapping[str, str] = {"two-row square": "square", "Riffusion": "riffusion"}
