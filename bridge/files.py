@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import pickle
 import struct
@@ -155,7 +156,8 @@ def naming(node: str, socket: str, name: str) -> Iterator[None]:
         raise
     except UNREADABLE as error:
         reason = str(error)
-        if not isinstance(error, (ValueError, OSError)):  # the rest says what failed in the code, not in the file
+        if not isinstance(error, (ValueError, OSError)) or isinstance(error, (json.JSONDecodeError, UnicodeError)):
+            # These say what failed in the code, not in which file.
             reason = f"A file of it is damaged, or of another model. Copy it again from its source. ({type(error).__name__}: {error})"
         raise ValueError(f'{node}: {socket} is "{_shown(name)}". {reason}') from error
 

@@ -13,6 +13,8 @@ from typing import Any
 from .model_configs import COPY_AGAIN, read_json
 
 VOCABULARY, MERGES, WHOLE = "vocab.json", "merges.txt", "tokenizer.json"
+BESIDE = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+"""What transformers reads too, where it is there."""
 END_OF_WORD = "</w>"
 VERSION = "#version"
 
@@ -20,11 +22,14 @@ VERSION = "#version"
 def require_tokenizer(folder: Path) -> None:
     """vocab.json with merges.txt, or tokenizer.json, or all three: each whole, every merge in the vocabulary, and no token without a merge.
 
-    Letters and tokens in angle brackets need none. Raises ValueError naming the file.
+    Letters and tokens in angle brackets need none. Raises ValueError naming the file, also for one of BESIDE that is no JSON object.
     """
     pair, whole = [os.path.isfile(folder / name) for name in (VOCABULARY, MERGES)], os.path.isfile(folder / WHOLE)
     if not whole and not all(pair):
         raise ValueError(f"{folder} has neither {WHOLE} nor {VOCABULARY} with {MERGES}. Copy the model's whole folder.")
+    for name in BESIDE:
+        if os.path.isfile(folder / name):
+            read_json(folder / name)
     if all(pair):
         _require_agreement(folder / VOCABULARY, read_json(folder / VOCABULARY), folder / MERGES, _merges(folder / MERGES))
     if whole:

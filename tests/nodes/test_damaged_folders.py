@@ -17,6 +17,7 @@ from diffusers_folders import edit_json, merges, vocabulary  # noqa: E402
 from model_files import use_models_folder  # noqa: E402
 
 CONFIGS = ["unet/config.json", "vae/config.json", "text_encoder/config.json", "scheduler/scheduler_config.json", "tokenizer/vocab.json"]
+CONFIGS += ["tokenizer/tokenizer_config.json"]
 NO_OBJECTS = ["[]", "null", "3", '"text"', "", "[" * 100_000, '{"a": 1', "\ud800"]
 
 
