@@ -143,7 +143,8 @@ def write_layout(layout: str, models: Path, pack: Any) -> tuple[str, dict[str, A
         write_folder(models / "diffusers" / "other", seed=2)
         return "LoadDualUNets", {"image_model_name": "diffusers/own", "audio_model_name": "diffusers/other"}, models / "diffusers" / "own"
     if layout == "checkpoint":
-        write_folder(models / "diffusers" / "other", seed=2)
+        of_full_width = {"hidden_size": 768, "num_attention_heads": 12}
+        write_folder(models / "diffusers" / "other", seed=2, cross_attention_dim=768, text=of_full_width)
         comfy.utils.save_torch_file(one_level_unet(), str(models / "diffusion_models" / "own.safetensors"))
         names = {"image_model_name": "diffusion_models/own.safetensors", "audio_model_name": "diffusers/other"}
         return "LoadDualUNets", names, models / "diffusion_models"
