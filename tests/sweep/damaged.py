@@ -24,6 +24,8 @@ MEMORY = 2**20
 HEADER = 8
 ABSURD = (None, [], {}, "text", -1, 0, 10**9, math.nan, True)
 """What each key of a config is set to."""
+EVERY = {"deepfloyd": 3}
+"""A layout that takes a second to load: each key is set to one in so many of the absurd values, another one for the next key."""
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 134\n"
 
 
@@ -37,8 +39,8 @@ class Payload:
         return open, (str(self.path), "w")
 
 
-def damages(file: Path, harm: Path, others: Sequence[Path] = ()) -> Iterator[tuple[str, Callable[[], Any]]]:
-    """Names of ways to damage a file, and what does it; `others` are files that may stand in its place."""
+def damages(file: Path, harm: Path, others: Sequence[Path] = (), every: int = 1) -> Iterator[tuple[str, Callable[[], Any]]]:
+    """Names of ways to damage a file, and what does it; `others` are files that may stand in its place, `every` is as in EVERY."""
     whole = file.read_bytes()
     for other in others:
         if other.suffix == file.suffix and (content := other.read_bytes()) != whole:
@@ -59,8 +61,8 @@ def damages(file: Path, harm: Path, others: Sequence[Path] = ()) -> Iterator[tup
             keys = json.loads(whole)
         except ValueError:
             return
-        for key in list(keys)[:40] if isinstance(keys, dict) else ():
-            for value in ABSURD:
+        for number, key in enumerate(list(keys)[:40] if isinstance(keys, dict) else ()):
+            for value in ABSURD[number % every :: every]:
                 yield f"{key} is {value!r}", partial(file.write_text, json.dumps({**keys, key: value}))
     elif file.suffix == ".safetensors":
         yield "a header longer than the file", partial(file.write_bytes, (2**62).to_bytes(HEADER, "little") + whole[HEADER:])
@@ -113,7 +115,7 @@ def run(task: str, hours: float, log: Log) -> None:
         for number, file in enumerate(files):
             saved = base / "whole"
             shutil.copy(file, saved)
-            for name, damage in list(damages(file, harm, files[number + 1 :] + files[:number])):
+            for name, damage in list(damages(file, harm, files[number + 1 :] + files[:number], EVERY.get(task, 1))):
                 with log.case(task, f"{file.relative_to(root)} {name}") as outcomes:
                     damage()
                     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
