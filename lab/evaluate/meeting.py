@@ -101,22 +101,26 @@ class Met:
 
 
 @torch.no_grad()
-def meet(sides: Sequence[Side], noises: Sequence[Tensor], steps: int, every: int = 1) -> Met:
+def meet(sides: Sequence[Side], noises: Sequence[Tensor], steps: int, every: int = 1, hold: bool = False) -> Met:
     """Sample all sides from unit noise of their spaces' shapes, by DDIM over Stable Diffusion's noise levels; returns the last meeting.
 
-    every: they meet at each so manieth step from the first on, and at the last; between, each goes its own way. Who has no say yet is not
-    evaluated and takes the others' picture at every step. Raises ValueError when none has a say.
+    every: they meet at each so manieth step from the first on, and at the last; between, each goes its own way, or with `hold` keeps what
+    the last meeting corrected of its estimate. Who has no say yet is not evaluated and takes the others' picture at every step. Raises
+    ValueError when none has a say.
     """
     intervals = STABLE_DIFFUSION.intervals(steps)
     samples = [noise * math.hypot(1.0, STABLE_DIFFUSION.sigma(intervals[0][0])) for noise in noises]
-    met = Met([], [], [])
+    met, kept = Met([], [], []), [0.0] * len(sides)  # corrections, tensors once there are some
     for step, (timestep, following) in enumerate(intervals):
         sigma, after = STABLE_DIFFUSION.sigma(timestep), STABLE_DIFFUSION.sigma(following)
         weights = mixing_weights([side.expert for side in sides], timestep)
         x0 = [estimated(side, sample, sigma) if weight else sample for side, sample, weight in zip(sides, samples, weights, strict=True)]
         if step % every == 0 or step == steps - 1 or not all(weights):
             met = met_in_pixels(sides, x0, weights)
+            kept = [corrected - own if weight else 0.0 for corrected, own, weight in zip(met.x0, x0, weights, strict=True)]
             x0 = met.x0
+        elif hold:
+            x0 = [estimate + change for estimate, change in zip(x0, kept, strict=True)]
         samples = [estimate + after / sigma * (sample - estimate) for sample, estimate in zip(samples, x0, strict=True)]
     return met
 

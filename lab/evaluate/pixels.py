@@ -64,11 +64,13 @@ class Way:
     """A way to sample, as a record holds it.
 
     method: shared (latents, the joint sampling of the paper), meet (the two embedded UNets in pixels), color (the embedded colour model,
-    in pixels, in place of the image UNet; without the sound where audio_weight is 0). every: steps from one meeting to the next.
+    in pixels, in place of the image UNet; without the sound where audio_weight is 0). every: steps from one meeting to the next;
+    hold: 1 keeps between them what the last one corrected.
     """
 
     method: str = SHARED
     every: int = 1
+    hold: int = 0
     audio_weight: float = 0.5
     image_guidance: float = 10.0
     audio_guidance: float = 10.0
@@ -145,7 +147,7 @@ class Maker:
         sound = LatentSide(audio, self.decode, self.encode)
         if way.method == "meet":
             own = torch.randn(LATENTS, generator=generator)
-            met = meet([sound, LatentSide(image, self.decode, self.encode)], [noise, own], way.steps, way.every)
+            met = meet([sound, LatentSide(image, self.decode, self.encode)], [noise, own], way.steps, way.every, way.hold == 1)
         else:
             scheduler = DDIMScheduler.from_pretrained(embedded.COLOR_FOLDER, subfolder="scheduler")
             own, color = torch.randn(PIXELS, generator=generator), PixelSide(image, scheduler.alphas_cumprod.double())
@@ -153,7 +155,7 @@ class Maker:
                 [pixels] = meet([color], [own], way.steps).x0
                 shown = pixels.clamp(-1, 1) / 2 + 0.5
                 return Made(shown, resized(split_gray(shown)[0], sound.size)[:, 0])
-            met = meet([sound, color], [noise, own], way.steps, way.every)
+            met = meet([sound, color], [noise, own], way.steps, way.every, way.hold == 1)
         before = None
         if met.before[0] is not None and met.before[1] is not None:
             before = correlation(resized(met.before[0], tuple(met.before[1].shape[-2:])), met.before[1])
