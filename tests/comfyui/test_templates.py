@@ -258,11 +258,18 @@ def test_repainting_a_part_leaves_every_pixel_outside_of_the_mask_and_no_seam(se
 
 def test_the_loops_picture_has_no_seam_where_its_end_meets_its_start(server: Server, object_info: dict[str, Any]) -> None:
     prompt = picture_alone(prompt_of(REPO / "workflows" / "17 Seamless loop.json", object_info, STEPS), object_info)
-    workflow.node_of(prompt, "ImageCropV2")["crop_region"]["width"] = round(LONG * SAMPLE_RATE / HOP)
+    workflow.node_of(prompt, "ImageScale")["width"] = round(LONG * SAMPLE_RATE / HOP)
     workflow.node_of(prompt, "SaveImage")["filename_prefix"] = "ring/turn"
     list(server.run(prompt))
     steps = column_steps(np.asarray(Image.open(server.output / "ring" / "turn_00001_.png").convert("L"), np.float32))
     assert steps[0] < np.quantile(steps, 0.95)
+
+
+@pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: path.stem)
+def test_a_seed_that_is_drawn_anew_for_the_next_run_is_one_that_samplers_take(template: Path) -> None:
+    """The front end draws an Int's from all integers, half of them negative."""
+    numbers = [node for node in workflow.load(template)["nodes"] if node["type"] == "PrimitiveInt"]
+    assert [node["title"] for node in numbers if node["widgets_values"][1] == "randomize"] == []
 
 
 @pytest.mark.parametrize("template", OFFERED)
