@@ -6,7 +6,8 @@ English needs no files: where a language has no text, the front end shows the no
 translation has a text for each of those, every number and path of the English one, and the terms of tools/glossary.json, which are those
 of ComfyUI's own translation. ComfyUI does not translate a combo's options, so texts name them in English.
 
-What templates say is translated in web/templates/<language>.json, by its English: {"graphs": the templates' ids, "texts": {English: told}}.
+What templates and blueprints say is translated in web/templates/<language>.json, by its English: {"graphs": the templates' ids,
+"blueprints": names of the blueprints' boxes, which stay, as the node library lists blueprints by them, "texts": {English: told}}.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import json
 import re
 import sys
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
@@ -134,25 +136,41 @@ def _input_names(node: dict) -> dict[str, str]:
 
 
 def template_texts() -> dict[str, Any]:
-    """What the templates themselves say: {"graphs": their ids, "texts": notes, titles of nodes and groups, names and slots of boxes}."""
-    graphs = [workflow.load(path) for path in sorted((REPO / "workflows").glob("*.json"))]
-    return {"graphs": [graph["id"] for graph in graphs], "texts": list(dict.fromkeys(text for graph in graphs for text in _said(graph)))}
+    """What the templates and blueprints themselves say.
+
+    {"graphs": ids of the templates, "blueprints": names of the blueprints' boxes, "texts": notes, titles of nodes and groups, names and
+    slots of boxes}
+    """
+    graphs, blueprints = ([workflow.load(path) for path in sorted((REPO / folder).glob("*.json"))] for folder in ("workflows", "subgraphs"))
+    boxes = [box for blueprint in blueprints for box in blueprint["definitions"]["subgraphs"]]
+    said = [*chain.from_iterable(map(_said, graphs)), *chain.from_iterable(map(_said_in, boxes)), *chain.from_iterable(map(_slots, boxes))]
+    names = [box["name"] for box in boxes]
+    return {"graphs": [graph["id"] for graph in graphs], "blueprints": names, "texts": list(dict.fromkeys(said))}
 
 
 def _said(graph: dict[str, Any]) -> Iterator[str]:
     boxes = graph.get("definitions", {}).get("subgraphs", [])
     for part in (graph, *boxes):
-        for node in part["nodes"]:
-            yield from node["widgets_values"][:1] if node["type"] in NOTES else []
-            yield from [node["title"]] if "title" in node else []
-        yield from (group["title"] for group in part["groups"])
+        yield from _said_in(part)
     for box in boxes:
-        yield from (box["name"], *(slot["name"] for slot in (*box["inputs"], *box["outputs"])))
+        yield from (box["name"], *_slots(box))
+
+
+def _said_in(part: dict[str, Any]) -> Iterator[str]:
+    for node in part["nodes"]:
+        yield from node["widgets_values"][:1] if node["type"] in NOTES else []
+        yield from [node["title"]] if "title" in node else []
+    yield from (group["title"] for group in part["groups"])
+
+
+def _slots(box: dict[str, Any]) -> list[str]:
+    return [slot.get("label", slot["name"]) for slot in (*box["inputs"], *box["outputs"])]
 
 
 def template_complaints(english: dict[str, Any], told: dict[str, Any], terms: dict[str, str], same: list[str]) -> list[str]:
     """What is wrong with a translation of `template_texts`; `terms` and `same` as `complaints` takes them."""
     faults = [] if told["graphs"] == english["graphs"] else ["graphs are not the ids of the templates, in their order"]
+    faults += [] if told["blueprints"] == english["blueprints"] else ["blueprints are not the names of their boxes, in their order"]
     faults += [
         f"{shorten(text, 60)!r} is left over: no template says it (any more)" for text in told["texts"].keys() - set(english["texts"])
     ]

@@ -177,6 +177,30 @@ def test_where_comfyui_speaks_chinese_the_templates_do_and_what_a_user_wrote_sta
     assert "SDS: save" in chinese.evaluate(opened, own)["titles"]
 
 
+FROM_THE_LIBRARY = """async blueprint => {
+  // As the node library puts a blueprint onto the canvas.
+  const {app} = window, items = {nodes: blueprint.nodes, subgraphs: blueprint.definitions.subgraphs};
+  app.graph.clear();
+  app.canvas._deserializeItems(items, {position: [0, 0]});
+  await new Promise(done => setTimeout(done, 200));
+}"""
+
+
+@pytest.mark.parametrize("name", ["Images that Sound", "Your Photo that Sounds"])
+@pytest.mark.parametrize("chinese", ["server", "newest_server"], indirect=True)
+def test_a_blueprint_speaks_chinese_too_inside_its_box_and_in_its_slots(chinese: Any, name: str) -> None:
+    blueprint = workflow.load(REPO / "subgraphs" / f"{name}.json")
+    chinese.evaluate(FROM_THE_LIBRARY, blueprint)
+    said = chinese.evaluate(SAYS)
+    assert [text for text in said["titles"] + said["slots"] if not CHINESE.search(text)] == [name]
+    widgets = chinese.evaluate("() => window.app.graph.nodes[0].widgets.map(widget => widget.label ?? widget.name)")
+    assert {"听起来像", "秒数", "种子"} <= set(widgets)
+
+    blueprint["definitions"]["subgraphs"][0]["nodes"][0]["title"] = "My own"
+    chinese.evaluate(FROM_THE_LIBRARY, blueprint)
+    assert "My own" in chinese.evaluate(SAYS)["titles"]
+
+
 CONTRAST = """name => {
     const luminance = ([r, g, b]) => [r, g, b].map(c => c / 255).map(c => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)
         .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);

@@ -85,9 +85,9 @@ def test_no_text_holds_a_mark_that_the_front_end_reads_as_an_instruction(languag
 
 
 NOTE = "## A *seed*\n\nSee *01 Picture that sounds*, 8 s, in workflows/inputs.\n"
-SAID = {"graphs": ["first", "second"], "texts": [NOTE, "Empty", "SDS"]}
+SAID = {"graphs": ["first", "second"], "blueprints": ["Box"], "texts": [NOTE, "Empty", "SDS"]}
 TOLD_NOTE = "## 种子：*01 Picture that sounds*，8 秒，workflows/inputs"
-TOLD = {"graphs": ["first", "second"], "texts": {NOTE: TOLD_NOTE, "Empty": "空", "SDS": "SDS"}}
+TOLD = {"graphs": ["first", "second"], "blueprints": ["Box"], "texts": {NOTE: TOLD_NOTE, "Empty": "空", "SDS": "SDS"}}
 
 
 @pytest.mark.parametrize(
@@ -111,3 +111,8 @@ def test_a_faulty_translation_of_the_templates_is_complained_of(change, fault):
 def test_a_template_that_the_translation_does_not_know_is_complained_of():
     (fault,) = locales.template_complaints(SAID | {"graphs": ["first", "second", "third"]}, TOLD, TERMS, same=["SDS"])
     assert "ids of the templates" in fault
+
+
+def test_a_blueprint_that_the_translation_does_not_know_is_complained_of():
+    (fault,) = locales.template_complaints(SAID | {"blueprints": ["Box", "Other"]}, TOLD, TERMS, same=["SDS"])
+    assert "blueprints" in fault

@@ -1,10 +1,10 @@
-/** Puts players into nodes, in both of ComfyUI's renderers: into every PlayImage, and each subgraph's box around one. Translates templates. */
+/** Puts players into nodes, in both renderers: into every PlayImage, and each subgraph's box around one. Translates templates, blueprints. */
 
 import { api } from "../../../scripts/api.js";
 import { app } from "../../../scripts/app.js";
 import { keepInBox } from "./box.js";
 import { Player } from "./player.js";
-import { translateTemplate } from "./templates.js";
+import { translateBlueprint, translateTemplate } from "./templates.js";
 import { loadTexts } from "./texts.js";
 
 const NODE = "PlayImage";
@@ -138,7 +138,10 @@ app.registerExtension({
         arrangeSoon();
       };
       addPlayer(node, "player"); // at once, so that a new node has its size
-    } else if (node.subgraph) arrangeSoon();
+    } else if (node.subgraph) {
+      setTimeout(() => translateBlueprint(node)); // when it has its slots as they were saved
+      arrangeSoon();
+    }
   },
   onNodeOutputsUpdated(outputs) {
     for (const place of places()) {

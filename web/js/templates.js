@@ -1,4 +1,4 @@
-/** This pack's templates in ComfyUI's language: their notes, titles and slots, which the front end itself shows as they are saved. */
+/** This pack's templates and blueprints in ComfyUI's language: notes, titles and slots, which the front end itself shows as they are saved. */
 
 import { templateTexts } from "./texts.js";
 
@@ -31,4 +31,18 @@ export function translateTemplate(graph) {
     translate(box, "name");
     [...(box.inputs ?? []), ...(box.outputs ?? [])].forEach(nameSlot);
   }
+}
+
+/** The same for a box that was made of one of our blueprints: what stands inside it, and its slots. Its name stays: the node library has it. */
+export function translateBlueprint({ subgraph, widgets }) {
+  const { blueprints, texts } = templateTexts();
+  if (!blueprints.includes(subgraph?.name)) return;
+  for (const node of subgraph.nodes) if (Object.hasOwn(texts, node.title)) node.title = texts[node.title];
+  const rename = (slots, name) => {
+    for (const slot of slots) if (Object.hasOwn(texts, slot.displayName)) subgraph[name](slot, texts[slot.displayName]);
+  };
+  rename(subgraph.inputs, "renameInput");
+  rename(subgraph.outputs, "renameOutput");
+  // Front end 1.58 leaves some of the box's own widgets as they were.
+  for (const widget of widgets) if (Object.hasOwn(texts, widget.label)) widget.label = texts[widget.label];
 }

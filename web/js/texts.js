@@ -34,14 +34,14 @@ const ENGLISH = {
 };
 
 let translated = {};
-let ofTemplates = { graphs: [], texts: {} };
+let ofTemplates = { graphs: [], blueprints: [], texts: {} };
 
 /** The text of a key of ENGLISH, `values` in place of $1, $2. */
 export function text(key, ...values) {
   return (translated[key] ?? ENGLISH[key]).replace(/\$(\d)/g, (_, number) => values[number - 1]);
 }
 
-/** {graphs: ids of our templates, texts: each of their texts and its translation}; both are empty in English. */
+/** {graphs: ids of our templates, blueprints: names of their boxes, texts: each of their texts and its translation}; all empty in English. */
 export function templateTexts() {
   return ofTemplates;
 }
