@@ -232,6 +232,20 @@ def test_hand_and_keyboard_move_it(page: Any) -> None:
     assert page.errors == []
 
 
+@pytest.mark.parametrize("front_end", ["page", "newest_page"])
+def test_a_click_into_the_picture_plays_and_lays_no_toolbox_over_what_stands_above(front_end: str, request: pytest.FixtureRequest) -> None:
+    page = request.getfixturevalue(front_end)
+    use_renderer(page, new=False)
+    run(page, graph("band.png", "ramp.flac"))
+    page.evaluate("() => window.app.canvas.deselectAll()")
+    page.mouse.click(*point(page, 0.5))
+    page.locator(".its-player-play[title^='Pause']").wait_for()
+    page.wait_for_timeout(500)  # the toolbox would take a moment
+    assert page.evaluate("[...window.app.canvas.selectedItems].map(item => item.title)") == []
+    assert page.locator(".selection-toolbox:visible").count() == 0
+    page.keyboard.press(" ")
+
+
 def test_looped_it_goes_on_at_the_start(page: Any) -> None:
     run(page, graph("band.png", "ramp.flac"))
     page.locator(".its-player-loop").click()
