@@ -44,6 +44,14 @@ def test_a_template_has_a_note_to_start_from(template: dict[str, Any]) -> None:
     assert note["type"] == "MarkdownNote" and note["widgets_values"][0].startswith("## ")
 
 
+def test_a_note_says_where_the_files_are_that_its_template_opens(template: dict[str, Any]) -> None:
+    """ComfyUI's input folder has them only where someone has copied them."""
+    values = {value for node in workflow.all_nodes(template) for value in node.get("widgets_values") or [] if isinstance(value, str)}
+    files = values & {path.name for path in (REPO / "workflows" / "inputs").iterdir()}
+    note = next(node["widgets_values"][0] for node in template["nodes"] if node.get("title") == "Start here")
+    assert not files or all(told in note for told in (*files, "custom_nodes/images-that-sound/workflows/inputs"))
+
+
 def test_the_numbered_groups_of_a_template_go_from_left_to_right(template: dict[str, Any]) -> None:
     lefts = {int(group["title"].split(" · ")[0]): group["bounding"][0] for group in template["groups"] if " · " in group["title"]}
     assert sorted(lefts) == list(range(1, len(lefts) + 1)) and lefts
