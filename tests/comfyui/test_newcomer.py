@@ -74,9 +74,12 @@ def test_a_newcomer_sees_hears_and_saves_an_image_that_sounds(address: str, clon
     page.wait_for_function(f"count => document.querySelectorAll(`{CARDS}`).length === count", arg=len(TEMPLATES))
     names = [cards.nth(index).get_attribute("data-testid").removeprefix("template-workflow-") for index in range(cards.count())]
     assert sorted(names) == TEMPLATES
-    first = page.locator("[data-testid='template-workflow-01 Picture that sounds']")
-    first.scroll_into_view_if_needed()
+    page.get_by_text("Default", exact=True).locator("visible=true").first.click()
+    page.get_by_text("A → Z").locator("visible=true").last.click()
+    page.wait_for_function(f"name => document.querySelector(`{CARDS}`).dataset.testid.endsWith(name)", arg=TEMPLATES[0])
+    first = cards.first
     page.wait_for_function("card => card.querySelector('img')?.naturalWidth > 0", arg=first.element_handle())
+    assert first.bounding_box()["y"] + first.bounding_box()["height"] < LAPTOP["height"], "in sight without scrolling"
     first.click()
 
     boxes = {wished: page.wait_for_function(TEXT_BOX, arg=shipped).as_element() for shipped, wished in PROMPTS.items()}
