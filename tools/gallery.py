@@ -1,4 +1,5 @@
-"""Make what the pack introduces itself by: docs/first.webp, first.mp4, gallery.jpg, banner.jpg and icon.png.
+"""Make what the pack introduces itself by: docs/first.webp, first.mp4, gallery.jpg, color.jpg,
+banner.jpg and icon.png.
 
     COMFYUI_PATH=... python tools/gallery.py    # samples into output/gallery, then draws
     python tools/gallery.py --draw              # draws from there again
@@ -6,7 +7,8 @@
 first.mp4 is what the template of one's own photo makes as it ships, with seed 1, as the video of the template that shows all parts;
 first.webp is the same, to watch where a page plays no video. The gallery is what the first template makes as it ships, by the template that
 shows it inside, on the embedded models, with the first eight pairs of the presets' fixed lists of prompts and the seeds 1, 2, ... in turn:
-none is picked. Banner and icon are made of the first two. Some five minutes on two CPU cores.
+none is picked. color.jpg is what the template of coloured sounds makes, with seed 1. Banner and icon are made of the gallery's first two.
+Some five minutes on two CPU cores.
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ from tools.comfyui import temporary_server  # noqa: E402
 DOCS = REPO / "docs"
 TEMPLATE = REPO / "workflows" / "10 Inside one sample.json"
 PHOTO_TEMPLATE, PHOTO_CAPTION = REPO / "workflows" / "02 Your photo that sounds.json", "a photo of a cat"
+COLOR_TEMPLATE = REPO / "workflows" / "11 Sound in colour.json"
 PAIRS = [PromptPair(*prompts) for prompts in zip(EMBEDDED_IMAGE_PROMPTS, EMBEDDED_AUDIO_PROMPTS, strict=True)][:8]
 COLUMNS, CELL_WIDTH = 2, 512
 BANNER = (1260, 540)
@@ -69,15 +72,28 @@ def photo(server: Server) -> Path:
 
 def sample(server: Server, pair: PromptPair, seed: int) -> list[Path]:
     """The gray picture that TEMPLATE makes of a pair; only what leads to it is run."""
-    object_info = server.get("/object_info")
-    prompt = workflow.to_prompt(workflow.load(TEMPLATE), object_info)
+    prompt = workflow.to_prompt(workflow.load(TEMPLATE), server.get("/object_info"))
     workflow.node_of(prompt, "MultimodalKSampler")["seed"] = seed
     captions = workflow.node_of(prompt, "PlayheadVideo")
     for name, text in zip(("image_prompt", "audio_prompt"), pair, strict=True):
         workflow.set_value(prompt, captions, name, text)
-    decoded = [workflow.id_of(prompt, "VAEDecode"), 0]
+    return picture_of(server, prompt, "VAEDecode", f"seed-{seed}")
+
+
+def painted(server: Server) -> list[Path]:
+    """The coloured picture that COLOR_TEMPLATE makes with seed 1."""
+    prompt = workflow.to_prompt(workflow.load(COLOR_TEMPLATE), server.get("/object_info"))
+    for class_type in ("MultimodalKSampler", "FactorizedColorize"):
+        workflow.node_of(prompt, class_type)["seed"] = 1
+    return picture_of(server, prompt, "FactorizedColorize", "color")
+
+
+def picture_of(server: Server, prompt: workflow.Prompt, class_type: str, name: str) -> list[Path]:
+    """What the one node of that class gives, saved; nothing else is saved or shown."""
+    object_info = server.get("/object_info")
+    shown = [workflow.id_of(prompt, class_type), 0]
     prompt = {node_id: node for node_id, node in prompt.items() if not object_info[node["class_type"]]["output_node"]}
-    prompt["saved"] = {"class_type": "SaveImage", "inputs": {"images": decoded, "filename_prefix": f"seed-{seed}"}}
+    prompt["saved"] = {"class_type": "SaveImage", "inputs": {"images": shown, "filename_prefix": name}}
     return server.files_of(prompt)
 
 
@@ -123,12 +139,15 @@ def main() -> None:
         SAMPLES.mkdir(parents=True, exist_ok=True)
         with temporary_server() as server:
             shutil.copy(photo(server), SAMPLES / "photo.mp4")
+            (color,) = painted(server)
+            shutil.copy(color, SAMPLES / "color.png")
             for seed, pair in enumerate(PAIRS, start=1):
                 for path in sample(server, pair, seed):
                     shutil.copy(path, SAMPLES / f"{seed}{path.suffix}")
     shutil.copy(SAMPLES / "photo.mp4", DOCS / "first.mp4")
     first, *frames = moving(DOCS / "first.mp4")
     first.save(DOCS / "first.webp", save_all=True, append_images=frames, duration=EVERY * 1000 // FPS, loop=0, quality=QUALITY, method=6)
+    Image.open(SAMPLES / "color.png").convert("RGB").save(DOCS / "color.jpg", quality=85, optimize=True)
     pictures = [gray(SAMPLES / f"{seed}.png") for seed in range(1, len(PAIRS) + 1)]
     captions = [f'"{pair.image}" / "{pair.audio}", seed {seed}' for seed, pair in enumerate(PAIRS, start=1)]
     contact_sheet(torch.stack(pictures), captions, columns=COLUMNS, cell_width=CELL_WIDTH).save(DOCS / "gallery.jpg", quality=80)
