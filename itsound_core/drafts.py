@@ -13,7 +13,9 @@ from dataclasses import dataclass
 MOST = 20
 """Steps beyond which a draft tells little more: what a budget has left samples more candidates in full."""
 LEAST = 8
-"""Steps below which a draft tells little; of samples with fewer than twice as many, half of theirs."""
+"""Steps below which a draft tells little."""
+SHORT = 40
+"""Samples of fewer steps are not drafted: at 25, full samples for the price of drafts of 8 or 12 steps are better (lab/RESULTS.md)."""
 
 
 def draft_levels(steps: int, draft_steps: int, onsets: Collection[int] = ()) -> list[int]:
@@ -57,7 +59,8 @@ def plan(candidates: int, keepers: int, steps: int, budget: float, fewest: int =
     """The plan with the longest drafts of up to MOST steps that the budget allows, and as many finalists as it then has left.
 
     budget: full samples' worth of steps. fewest: steps that a draft must have for all its onsets. With the budget of all candidates there
-    are no drafts. Raises ValueError for impossible numbers, and where the budget is too small, with the smallest that would do.
+    are no drafts, nor of SHORT samples: of these so many candidates as the budget allows are sampled in full, the others not at all.
+    Raises ValueError for impossible numbers, and where the budget is too small, with the smallest that would do.
     """
     if not 1 <= keepers <= candidates:
         raise ValueError(
@@ -65,7 +68,15 @@ def plan(candidates: int, keepers: int, steps: int, budget: float, fewest: int =
         )
     if budget >= candidates:
         return Plan(candidates, steps, 0, candidates)
-    least = max(fewest, min(LEAST, math.ceil(steps / 2)))
+    if steps < SHORT:
+        sampled = math.floor(budget)
+        if sampled < keepers:
+            raise ValueError(
+                f"a budget of {budget:g} is too small for {keepers} keepers: samples of {steps} steps, fewer than {SHORT}, are made in "
+                f"full, for drafts of them tell too little. Give a budget of {keepers} or more, better of as many as there are candidates."
+            )
+        return Plan(sampled, steps, 0, sampled)
+    least = max(fewest, LEAST)
     affordable = math.floor(budget * steps)
     draft_steps = min(max(MOST, least), (affordable - keepers * steps) // candidates)
     if draft_steps < least:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import comfy.sample
 import comfy.samplers
 import comfy.sd
@@ -15,11 +17,12 @@ from ..bridge.keeper_search import DRAFT_SAMPLER, LARGEST_BATCH, NOISY, Judge, S
 from ..bridge.sampling_inputs import LARGEST_SEED, latent, noise_levels, noise_numbers, same_view
 from ..bridge.scoring import Scorer, one_line
 from ..bridge.vocoding import LoadedVocoder, refuse_vocoder, sound
-from ..itsound_core.drafts import draft_levels, plan
+from ..itsound_core.drafts import SHORT, draft_levels, plan
 from ..itsound_core.latents import PIXELS_PER_LATENT
 from ..itsound_core.views import FORMATS, VIEWS, canvas_height
 
 NODE = "KeeperSearch"
+logger = logging.getLogger(__name__)
 
 
 class KeeperSearch(io.ComfyNode):
@@ -59,7 +62,8 @@ class KeeperSearch(io.ComfyNode):
                     max=4096.0,
                     step=0.5,
                     tooltip="What the search may cost, in full samples. A third of the candidates is a good start; as many as candidates "
-                    "samples all of them in full.",
+                    f"samples all of them in full. Samples of fewer than {SHORT} steps are not drafted: as many as the budget allows are "
+                    "sampled in full, the other candidates not at all.",
                 ),
                 io.Int.Input("steps", default=100, min=1, max=10000, tooltip="Denoising steps of a full sample. 100 in the paper."),
                 io.Combo.Input(
@@ -137,16 +141,21 @@ class KeeperSearch(io.ComfyNode):
         _check_models(guider, vae, view)
         refuse_vocoder(NODE, vocoder, view)
         sigmas = noise_levels(NODE, model, steps, sampler_name, scheduler)
-        if budget < candidates and any(name in sampler_name for name in NOISY):
-            raise ValueError(
-                f"{NODE}: sampler_name is {sampler_name}, which adds noise of its own, so that drafts tell nothing of its samples. Choose "
-                "one that does not, such as ddim, euler or dpmpp_2m; or a budget as large as candidates, to sample all in full."
-            )
         entries = onsets(guider, sigmas)
         try:
             planned = plan(candidates, keepers, len(sigmas) - 1, budget, fewest=1 + len(entries))
         except ValueError as error:
             raise ValueError(f"{NODE}: {error}") from None
+        if planned.draft_steps and any(name in sampler_name for name in NOISY):
+            raise ValueError(
+                f"{NODE}: sampler_name is {sampler_name}, which adds noise of its own, so that drafts tell nothing of its samples. Choose "
+                "one that does not, such as ddim, euler or dpmpp_2m; or a budget as large as candidates, to sample all in full."
+            )
+        if planned.candidates < candidates:
+            logger.warning(
+                "%s: samples of %d steps are too short to draft, so the first %d of %d candidates are sampled in full, as budget allows.",
+                *(NODE, planned.steps, planned.candidates, candidates),
+            )
         draft_sigmas = sigmas[draft_levels(planned.steps, planned.draft_steps, entries)] if planned.draft_steps else None
         sampling = Sampling(guider, canvas, latent_image.get("noise_mask"), sampler_name, sigmas, draft_sigmas, batch_size, numbers)
         kept = Search(sampling, judge, planned, seed, keepers).run()

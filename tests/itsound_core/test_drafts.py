@@ -5,9 +5,9 @@ from math import ceil
 
 import pytest
 
-from itsound_core.drafts import LEAST, MOST, Plan, draft_levels, plan
+from itsound_core.drafts import LEAST, MOST, SHORT, Plan, draft_levels, plan
 
-SEARCHES = [(64, 4, 100, 22.0), (64, 4, 100, 64 / 3), (16, 2, 100, 16 / 3), (16, 1, 50, 5.0), (8, 2, 20, 6.0), (4, 1, 4, 3.0)]
+SEARCHES = [(64, 4, 100, 22.0), (64, 4, 100, 64 / 3), (16, 2, 100, 16 / 3), (16, 1, 50, 5.0), (8, 2, 40, 6.0)]
 
 
 @pytest.mark.parametrize(("candidates", "keepers", "steps", "budget"), SEARCHES)
@@ -31,6 +31,13 @@ def test_with_the_budget_of_all_there_are_no_drafts():
     assert plan(8, 2, 50, 8) == plan(8, 2, 50, 100) == Plan(8, 50, 0, 8)
 
 
+def test_short_samples_are_all_made_in_full_as_many_as_the_budget_allows():
+    assert plan(16, 2, SHORT - 1, 9.7) == Plan(9, SHORT - 1, 0, 9)
+    assert plan(16, 2, SHORT, 9.7).draft_steps > 0
+    with pytest.raises(ValueError, match="too small for 3 keepers: samples of 25 steps, fewer than 40.* Give a budget of 3 or more"):
+        plan(16, 3, 25, 2.9)
+
+
 def test_a_draft_has_the_steps_that_it_must_have():
     assert plan(16, 2, 100, 12, fewest=30).draft_steps == 30
     with pytest.raises(ValueError, match="drafts of 30 steps: 6.8 or more"):
@@ -52,7 +59,7 @@ def test_impossible_searches_are_refused(given, told):
 
 
 def test_the_smallest_budget_that_is_named_is_enough():
-    for given in [(64, 4, 100), (16, 2, 50), (7, 3, 9)]:
+    for given in [(64, 4, 100), (16, 2, 50), (7, 3, 40)]:
         with pytest.raises(ValueError) as refusal:
             plan(*given, 1.0)
         needed = float(str(refusal.value).split(" steps: ")[1].split(" or more")[0])

@@ -54,6 +54,19 @@ def graph(modules):
     return {"guided": guided, "guider": guider, "vae": vae, "scorer": scorer, "canvas": canvas}
 
 
+@pytest.fixture(autouse=True)
+def drafted_though_short(request, modules, monkeypatch):
+    """These samples are short, to be quick, and are drafted all the same, but where a test asks for `as_shipped`."""
+    if "as_shipped" not in request.fixturenames:
+        for name, value in (("SHORT", 0), ("LEAST", STEPS // 2)):
+            monkeypatch.setitem(modules["keepers"].plan.__globals__, name, value)
+
+
+@pytest.fixture
+def as_shipped():
+    """Drafts as they are shipped."""
+
+
 @pytest.fixture
 def scored_by_seed(modules, monkeypatch):
     """Replace the scorer: a higher noise mean, known for each seed, is better; so the best seeds can be told beforehand."""
@@ -134,6 +147,16 @@ def test_with_the_budget_of_all_nothing_is_drafted(modules, graph, scored_by_see
     monkeypatch.setattr(modules["search"], "DRAFT_SAMPLER", "none")
     latent, *_, seeds = search(modules, graph, candidates=3, keepers=2, budget=3.0)
     assert len(latent["samples"]) == 2 and seeds == f"{SEED}, {SEED + 1}"
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "euler_ancestral"])
+def test_short_samples_are_made_in_full_as_many_as_the_budget_allows(
+    modules, graph, scored_by_seed, as_shipped, monkeypatch, caplog, sampler
+):
+    monkeypatch.setattr(modules["search"], "DRAFT_SAMPLER", "none")
+    latent, *_, seeds = search(modules, graph, candidates=6, keepers=2, budget=3.9, sampler=sampler)
+    assert len(latent["samples"]) == 2 and seeds == f"{SEED}, {SEED + 1}"  # of the first three
+    assert "samples of 8 steps are too short to draft, so the first 3 of 6 candidates are sampled in full" in caplog.text
 
 
 def test_a_mask_is_heeded(modules, graph, scored_by_seed):
