@@ -75,7 +75,7 @@ def test_a_part_of_a_list_is_the_same_as_in_the_whole_and_seeds_keep_a_pair():
 
 @pytest.mark.parametrize(
     ("folder", "steps", "seeds"),
-    [("embedded", 25, 1), ("former", None, 1), ("ablations", 25, 1), ("ddim", None, 1), ("search", None, 16)],
+    [("embedded", 25, 1), ("former", None, 1), ("ablations", 25, 1), ("ddim", None, 1), ("search", None, 16), ("search-25", None, 16)],
 )
 def test_committed_records_are_of_today_s_rows_and_samples(folder, steps, seeds):
     found = records.read(RESULTS / folder)
