@@ -140,7 +140,8 @@ node = importlib.import_module(pack.__name__ + ".nodes.saving").SaveImageThatSou
 picture = torch.rand(1, 256, 512, 3)
 sound = {"waveform": torch.rand(1, 1, 512 * 160) - 0.5, "sample_rate": 16000}
 print("ready", flush=True)
-while True:
+parent = os.getppid()
+while os.getppid() == parent:  # who stops the sweep stops this too
     node.execute(picture, sound, "sweep/killed")
 """
 
