@@ -1,5 +1,4 @@
-"""Make what the pack introduces itself by: docs/first.webp, first.mp4, gallery.jpg, color.jpg,
-banner.jpg and icon.png.
+"""Make what README shows: docs/first.webp, first.mp4, gallery.jpg, color.jpg, banner.jpg and icon.png.
 
     COMFYUI_PATH=... python tools/gallery.py    # samples into output/gallery, then draws
     python tools/gallery.py --draw              # draws from there again
@@ -7,7 +6,7 @@ banner.jpg and icon.png.
 first.mp4 is what the template of one's own photo makes as it ships, with seed 1, as the video of the template that shows all parts;
 first.webp is the same, to watch where a page plays no video. The gallery is what the first template makes as it ships, by the template that
 shows it inside, on the embedded models, with the first eight pairs of the presets' fixed lists of prompts and the seeds 1, 2, ... in turn:
-none is picked. color.jpg is what the template of coloured sounds makes, with seed 1. Banner and icon are made of the gallery's first two.
+none is picked. color.jpg is what the template of coloured sounds makes as it ships, seed and all. Banner and icon are made of the gallery's first two.
 Some five minutes on two CPU cores.
 """
 
@@ -81,10 +80,8 @@ def sample(server: Server, pair: PromptPair, seed: int) -> list[Path]:
 
 
 def painted(server: Server) -> list[Path]:
-    """The coloured picture that COLOR_TEMPLATE makes with seed 1."""
+    """The coloured picture that COLOR_TEMPLATE makes as it ships."""
     prompt = workflow.to_prompt(workflow.load(COLOR_TEMPLATE), server.get("/object_info"))
-    for class_type in ("MultimodalKSampler", "FactorizedColorize"):
-        workflow.node_of(prompt, class_type)["seed"] = 1
     return picture_of(server, prompt, "FactorizedColorize", "color")
 
 
