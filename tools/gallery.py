@@ -6,8 +6,8 @@
 first.mp4 is what the template of one's own photo makes as it ships, with seed 1, as the video of the template that shows all parts;
 first.webp is the same, to watch where a page plays no video. The gallery is what the first template makes as it ships, by the template that
 shows it inside, on the embedded models, with the first eight pairs of the presets' fixed lists of prompts and the seeds 1, 2, ... in turn:
-none is picked. color.jpg is what the template of coloured sounds makes as it ships, seed and all. Banner and icon are made of the gallery's first two.
-Some five minutes on two CPU cores.
+none is picked. color.jpg is what the template of coloured sounds makes as it ships, seed and all. Banner and icon are made of the
+gallery's first two. Some five minutes on two CPU cores.
 """
 
 from __future__ import annotations
