@@ -33,6 +33,8 @@ TITLE = "Soak: mixed prompts through one server"
 PROMPTS = 500
 EVERY = 25
 """Prompts between two looks."""
+LOOKS = 4
+"""Of which the one with the least memory counts: what is held is in all of them."""
 SETTLED = 50
 """Prompts after which a server has all that it keeps: code, kernels, arenas of its allocator."""
 MEGABYTES_A_HUNDRED = 3.0
@@ -92,8 +94,11 @@ def soak(server: Server, count: int, seed: int = 1, on_look: Callable[[Look], No
         server.files_of(prompts.MAKERS[REFERENCE[0]](*REFERENCE[1:]))
         server.post("/history", {"clear": True})  # ComfyUI keeps every prompt and its outputs, ten thousand of them
         server.post("/free", {"unload_models": True, "free_memory": True})
-        time.sleep(1.5)
-        looks.append(Look(prompts=done, **server.get("/sweep/held")))
+        seen = []
+        for _ in range(LOOKS):  # it frees its models when it comes to it, on a busy machine after seconds
+            time.sleep(1.0)
+            seen.append(Look(prompts=done, **server.get("/sweep/held")))
+        looks.append(min(seen, key=lambda look: look.megabytes))
         on_look(looks[-1])
 
     for number, (name, seed_of, size) in enumerate(drawn(count, seed), start=1):
@@ -112,7 +117,7 @@ def soak(server: Server, count: int, seed: int = 1, on_look: Callable[[Look], No
 def growth(looks: list[Look]) -> dict[str, float]:
     """Of megabytes in a hundred prompts, the median slope between two looks; of files and threads from first to last, after SETTLED.
 
-    The allocator gives back or takes some 30 MB at once now and then, which bends a line through the looks (Theil 1950, Sen 1968).
+    One look with models that were not freed yet would bend a line through the looks (Theil 1950, Sen 1968).
     """
     settled = [one for one in looks if one.prompts >= min(SETTLED, looks[-1].prompts // 2)]
     slope = statistics.median(
