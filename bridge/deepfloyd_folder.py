@@ -26,7 +26,7 @@ from torch import nn
 
 from ..itsound_core.weights import require_fit, shapes_of
 from . import files, inputs
-from .model_configs import read_config, require_keys, share
+from .model_configs import COPY_AGAIN, read_config, require_keys, share
 from .models import WEIGHT_DTYPES
 from .weight_files import DIFFUSION, HALF_FIRST, TRANSFORMERS, native_shapes, read_weights
 
@@ -120,7 +120,7 @@ def load_stage(folder: Path, number: int, dtype: torch.dtype) -> Stage:
     config = _read_settings(folder / "unet" / "config.json", settings, f"stage {'I' * number} of DeepFloyd IF")
     path, weights = read_weights(folder / "unet", DIFFUSION, "a UNet")
     with torch.device("meta"):
-        unet = UNet2DConditionModel.from_config(config)
+        unet = _made_of(UNet2DConditionModel, folder / "unet" / "config.json", config)
     require_fit(path, shapes_of(weights), shapes_of(unet.state_dict()))
     unet.load_state_dict({name: tensor.to(dtype) for name, tensor in weights.items()}, assign=True)
     management = comfy.model_management
@@ -140,7 +140,15 @@ def load_scheduler(folder: Path, settings: Mapping[str, Any]) -> DDPMScheduler:
     config = _read_settings(path, {**settings, "trained_betas": None}, "a scheduler of DeepFloyd IF")
     for key in ("beta_start", "beta_end"):
         share(path, config, key)
-    return DDPMScheduler.from_config(config)
+    return _made_of(DDPMScheduler, path, config)
+
+
+def _made_of(kind: Any, path: Path, config: Mapping[str, Any]) -> Any:
+    """What diffusers builds of a config. Raises ValueError naming the file where it cannot."""
+    try:
+        return kind.from_config(config)
+    except files.UNREADABLE as error:
+        raise ValueError(f"{path} describes nothing that diffusers can build ({error}). {COPY_AGAIN}") from error
 
 
 def _read_settings(path: Path, settings: Mapping[str, Any], kind: str) -> dict[str, Any]:

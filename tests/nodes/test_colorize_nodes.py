@@ -558,6 +558,18 @@ def test_stages_in_each_others_place_and_other_models_are_refused(nodes, folders
         edit_json(models / "stage-2" / "scheduler" / "scheduler_config.json", variance_type="learned_range")
 
 
+@pytest.mark.parametrize("absurd", [{"mid_block_type": []}, {"resnet_time_scale_shift": 0}, {"norm_num_groups": 10**9}, {"dropout": 10**9}])
+def test_a_config_that_diffusers_cannot_build_is_named(nodes, models, absurd):
+    file = models / "stage-1" / "unet" / "config.json"
+    whole = file.read_text()
+    edit_json(file, **absurd)
+    try:
+        with pytest.raises(ValueError, match=r"LoadDeepFloydIF: stage_1_name .*unet.config\.json describes nothing.*again from the model"):
+            nodes.LoadDeepFloydIF.execute("diffusers/stage-1", "diffusers/stage-2")
+    finally:
+        file.write_text(whole)
+
+
 def test_the_text_encoder_of_stage_1_may_come_in_shards_and_is_only_missed_without_a_clip(nodes, models, tmp_path, monkeypatch):
     encoder = tiny_deepfloyd.write_stage_1(tmp_path / "sharded")
     assert encoder is not None
