@@ -44,5 +44,5 @@ export function translateBlueprint({ subgraph, widgets }) {
   rename(subgraph.inputs, "renameInput");
   rename(subgraph.outputs, "renameOutput");
   // Front end 1.58 leaves some of the box's own widgets as they were.
-  for (const widget of widgets) if (Object.hasOwn(texts, widget.label)) widget.label = texts[widget.label];
+  for (const widget of widgets ?? []) if (Object.hasOwn(texts, widget.label)) widget.label = texts[widget.label];
 }
