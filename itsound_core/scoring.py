@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from transformers import ClapModel, ClapProcessor, CLIPModel, CLIPProcessor
 
 CONFIG_FILE = "config.json"
+PREPROCESSOR_FILE = "preprocessor_config.json"
+MOST_FEATURES, MOST_OF_ANYTHING = 2**12, 10**7
+"""Of a preprocessor's settings, several times those of the largest models published."""
 CROP_STRIDES = 8
 """Square crops of a wide picture are H / 8 apart."""
 
@@ -169,6 +172,7 @@ def _load(folder: Path, kind: str, model_class: Any, processor_class: Any) -> tu
         raise ValueError(f"{folder / CONFIG_FILE} is no config: it holds no object {{...}}. {remedy}")
     if config.get("model_type") != kind:
         raise ValueError(f"{folder} holds a model of the type {config.get('model_type')!r}, not {kind!r}. {remedy}")
+    _require_sizes(folder / PREPROCESSOR_FILE, remedy)
     try:
         model, report = model_class.from_pretrained(folder, local_files_only=True, output_loading_info=True)
         processor = processor_class.from_pretrained(folder, local_files_only=True)
@@ -180,3 +184,18 @@ def _load(folder: Path, kind: str, model_class: Any, processor_class: Any) -> tu
     if missing := sorted(report["missing_keys"]):
         raise ValueError(f"{folder} lacks {len(missing)} of the {name} model's weights, such as {missing[0]}. {remedy}")
     return model.float(), processor
+
+
+def _require_sizes(path: Path, remedy: str) -> None:
+    """No size of the preprocessor beyond what can be built: transformers fills a table of features x frequencies without asking.
+
+    What cannot be read is left to transformers, which says so. Raises ValueError naming the key.
+    """
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return
+    for key, value in config.items() if isinstance(config, dict) else ():
+        most = MOST_FEATURES if key == "feature_size" else MOST_OF_ANYTHING
+        if isinstance(value, (int, float)) and not abs(value) <= most:
+            raise ValueError(f"{path}: {key} is {value}; at most {most} is needed. {remedy}")

@@ -173,3 +173,12 @@ def test_the_table_has_a_line_a_sample_and_the_mean():
     scores = Scores(torch.tensor([30.0, 20.0]), torch.tensor([10.0, 50.0]), ("a", "b"), ("c", "d"))
     lines = scores.table().splitlines()
     assert [line.split() for line in lines[1:4]] == [["0", "30.0", "10.0"], ["1", "20.0", "50.0"], ["mean", "25.0", "30.0"]]
+
+
+@pytest.mark.parametrize(("key", "value"), [("feature_size", 10**9), ("nb_max_samples", float("nan"))])
+def test_a_preprocessor_with_a_size_that_cannot_be_built_is_refused_before_it_is_built(tmp_path, key, value):
+    folder = shutil.copytree(CLAP_FOLDER, tmp_path / "clap")
+    path = folder / "preprocessor_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
+    with pytest.raises(ValueError, match=f"preprocessor_config.json: {key} is .*Copy a CLAP model's whole folder"):
+        SoundScorer.load(folder)
