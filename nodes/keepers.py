@@ -53,7 +53,7 @@ class KeeperSearch(io.ComfyNode):
                     control_after_generate=True,
                     tooltip="Seed of the first candidate; the next ones have the seeds after it, and 0 follows the largest.",
                 ),
-                io.Int.Input("candidates", default=64, min=1, max=4096, tooltip="How many seeds are drafted."),
+                io.Int.Input("candidates", default=64, min=1, max=4096, tooltip="How many seeds are tried."),
                 io.Int.Input("keepers", default=4, min=1, max=4096, tooltip="How many are kept."),
                 io.Float.Input(
                     "budget",
@@ -71,7 +71,8 @@ class KeeperSearch(io.ComfyNode):
                     options=comfy.samplers.KSampler.SAMPLERS,
                     default="ddim",
                     tooltip=f"Sampler of the full samples; drafts are made by {DRAFT_SAMPLER}. Of samplers that add noise of their own "
-                    "(ancestral, sde, lcm) drafts tell nothing: these need a budget of as many samples as candidates.",
+                    "(ancestral, sde, lcm) drafts tell nothing: these need a budget of as many samples as candidates, or fewer than "
+                    f"{SHORT} steps.",
                 ),
                 io.Combo.Input(
                     "scheduler", options=comfy.samplers.KSampler.SCHEDULERS, default="ddim_uniform", tooltip="Spacing of the noise levels."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 from itertools import product
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -53,8 +53,7 @@ class Way:
     @property
     def name(self) -> str:
         """What differs from the defaults."""
-        parts = [f"{f.name}={getattr(self, f.name)}" for f in fields(self) if f.name != "method" and getattr(self, f.name) != f.default]
-        return " ".join([self.method, *parts])
+        return named(self)
 
 
 def parse(text: str) -> list[Way]:
@@ -63,6 +62,12 @@ def parse(text: str) -> list[Way]:
     Raises ValueError for an unknown key or a wrong value.
     """
     return changed(Way(), text)
+
+
+def named(way: Any) -> str:
+    """What of any dataclass with a `method` and settings differs from its defaults; what `changed` reads, with other commas."""
+    parts = [f"{f.name}={getattr(way, f.name)}" for f in fields(way) if f.name != "method" and getattr(way, f.name) != f.default]
+    return " ".join([way.method, *parts])
 
 
 def changed(plain: Kind, text: str) -> list[Kind]:

@@ -42,7 +42,7 @@ from itsound_core.sampling import NoisePredictor, ddim, guided
 from ..intervals import mean, mean_interval, percent
 from .examine import Examiner
 from .example_tables import Record, by_way
-from .example_ways import changed
+from .example_ways import changed, named
 from .examples import read
 from .folders import Folders
 from .meeting import LatentSide, PixelSide, meet, resized
@@ -80,10 +80,7 @@ class Way:
     @property
     def name(self) -> str:
         """What differs from the defaults."""
-        defaults = asdict(Way())
-        return " ".join(
-            [self.method, *(f"{key}={value}" for key, value in asdict(self).items() if key != "method" and value != defaults[key])]
-        )
+        return named(self)
 
 
 @dataclass(frozen=True)
