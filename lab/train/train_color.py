@@ -94,14 +94,19 @@ def draw_weights(batch: int, generator: torch.Generator) -> Tensor:
     return weights
 
 
+def layers_of(folder: Path, split: str) -> tuple[Tensor, list[str]]:
+    """Coloured drawings of one split, uint8 (N, 3, 64, 256) whose sum is the gray level, and what each shows."""
+    labels = [entry["class"] for entry in json.loads((folder / f"{split}.json").read_text())]
+    return torch.from_numpy(np.load(folder / f"{split}.npy")), labels
+
+
 class Canvases:
     """Coloured drawings of one split, the spectrograms that may lie over them, and the embeddings of their prompts."""
 
     def __init__(self, data: Path, split: str):
         folder = data / "color"
-        self.layers = torch.from_numpy(np.load(folder / f"{split}.npy"))
+        self.layers, self.labels = layers_of(folder, split)
         self.sounds = torch.from_numpy(np.load(folder / f"sounds-{split}.npy"))
-        self.labels = [entry["class"] for entry in json.loads((folder / f"{split}.json").read_text())]
         self.text = torch.load(data / "text-image" / "embeddings.pt", weights_only=True)
 
     def draw(self, batch: int, width: int, generator: torch.Generator, null_share: float) -> tuple[Tensor, Tensor]:
@@ -185,18 +190,19 @@ def mean_color(pictures: Tensor, ink: Tensor) -> Tensor:
     return (split_gray(pictures)[1] * ink).sum(dim=(2, 3)) / ink.sum(dim=(2, 3))
 
 
-def class_colors(canvases: Canvases) -> dict[str, Tensor]:
+def class_colors(data: Path) -> dict[str, Tensor]:
     """Mean colour part of each class at gray level 1, (3,), over the ink of the training canvases of one thing."""
+    canvases, labels = layers_of(data / "color", "train")
     colors = {}
     for label in SUBJECTS["image"]:
-        layers = canvases.layers[[i for i, name in enumerate(canvases.labels) if name == label]] / 255
+        layers = canvases[[i for i, name in enumerate(labels) if name == label]] / 255
         drawing, color = layers.sum(dim=1, keepdim=True), 3 * split_gray(layers)[1]
         colors[label] = mean_color(color / drawing.clamp(min=INK), drawing > INK).mean(dim=0)
     return colors
 
 
 def evaluate(args: argparse.Namespace) -> None:
-    canvases, colors = Canvases(args.data, args.evaluate), class_colors(Canvases(args.data, "train"))
+    canvases, colors = Canvases(args.data, args.evaluate), class_colors(args.data)
     generator = torch.Generator().manual_seed(0)
     chosen = torch.arange(len(canvases.layers))[:: args.every]
     layers = canvases.layers[chosen, :, :, : args.columns] / 255

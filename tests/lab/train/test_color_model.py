@@ -3,18 +3,20 @@
 import importlib
 import json
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from itsound_core.colorize import split_gray, within_gamut
 
 pytest.importorskip("resvg_py", reason="only needed to rebuild the embedded models")
 pytest.importorskip("scipy")
 TRAIN = Path(__file__).parents[3] / "lab" / "train"
-from lab.train import colors, train_color  # noqa: E402
+from lab.train import colors, evaluate_color, train_color  # noqa: E402
 
 RED, GREEN = (1.0, 0.0, 0.0), (0.0, 1.0, 0.0)
 
@@ -74,6 +76,43 @@ def test_the_sampler_keeps_the_gray_that_it_was_given_and_colours_by_the_model()
     picture = train_color.colorize(perfect, gray, text, text, guidance=1.0, seed=0)
     torch.testing.assert_close(picture.mean(dim=1, keepdim=True), gray, atol=1e-6, rtol=0)
     torch.testing.assert_close(picture, within_gamut(gray, reddish), atol=1e-4, rtol=0)
+
+
+def test_colour_of_the_class_counts_and_colour_on_black_is_seen():
+    reddish = torch.tensor([0.2, -0.1, -0.1])
+    picture = torch.full((1, 3, 8, 16), 0.02)
+    picture[:, :, :, :8] = 0.5 + reddish[None, :, None, None]
+    ink, black, cosine = evaluate_color.measured(picture, reddish)
+    assert (ink, black, cosine) == pytest.approx((float(reddish.norm()), 0.0, 1.0), abs=1e-6)
+    picture[:, 0, :, 8:] = 0.05
+    assert evaluate_color.measured(picture, -reddish)[1:] == pytest.approx((0.01 * 6**0.5, -1.0), abs=1e-6)
+
+
+def test_recorded_pictures_are_coloured_by_their_own_prompt_and_by_another(tmp_path, capsys, monkeypatch):
+    run, data = tmp_path / "run", tmp_path / "data"
+    (run / "joint").mkdir(parents=True)
+    (data / "color").mkdir(parents=True)
+    names = list(train_color.SUBJECTS["image"])
+    layers = np.zeros((len(names), 3, 64, 256), np.uint8)
+    for number in range(len(names)):
+        layers[number, number % 3, 16:48, 40:200] = 200
+    np.save(data / "color" / "train.npy", layers)
+    (data / "color" / "train.json").write_text(json.dumps([{"class": name} for name in names]))
+    for index, name in enumerate(("cat", "tree")):
+        Image.fromarray(np.full((256, 1024), 140, np.uint8)).save(run / "joint" / f"{index:04d}.png")
+        line = {"row": "joint", "index": index, "image_class": name, "image_prompt": f"a drawing of a {name}", "files": {}}
+        with (run / "records.jsonl").open("a") as file:
+            file.write(json.dumps(line) + "\n")
+    command = ["evaluate_color", str(run), "--data", str(data), "--steps", "10", "--sheet", str(tmp_path / "sheet.png")]
+    monkeypatch.setattr(sys, "argv", command)
+    evaluate_color.main()
+    said = capsys.readouterr().out
+    assert "joint: 2 pictures" in said and "its own prompt: chroma" in said and "cosine, own less another" in said
+    sheet = np.asarray(Image.open(tmp_path / "sheet.png"))
+    assert sheet.shape == (128, 768, 3)
+    gray, own, other = np.split(sheet.astype(int), 3, axis=1)
+    assert abs(own.mean(axis=2) - gray[..., 0]).max() <= 1, "the gray is kept"
+    assert abs(own - other).max() > 8, "the prompt has a say"
 
 
 @pytest.mark.skipif(not os.environ.get("COMFYUI_PATH"), reason="needs ComfyUI")
