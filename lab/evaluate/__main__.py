@@ -130,16 +130,17 @@ def _pool(args: argparse.Namespace, folders: Folders) -> Pool:
 
 
 def _run(args: argparse.Namespace) -> None:
-    from .run import run  # here, because tables need not wait for diffusers and transformers
+    from .run import order, run  # here, because tables need not wait for diffusers and transformers
 
     folders = _folders(args)
     args.output.mkdir(parents=True, exist_ok=True)
     names = list(dict.fromkeys(name for given in args.rows for name in TABLES.get(given, (given,))))
     known = PAPER if args.prompts.startswith("paper") else EMBEDDED
     listed = LISTS[args.prompts].samples(args.first, args.count, args.seeds)
+    rows = {name: known[name].changed(args.steps, args.image_guidance, args.audio_guidance) for name in names}
+    rows = order(args.output, rows, listed)
     with _pool(args, folders) as pool:
-        for name in names:
-            row = known[name].changed(args.steps, args.image_guidance, args.audio_guidance)
+        for name, row in rows.items():
             run(args.output, name, row, listed, args.prompts, folders, pool.spread)
 
 

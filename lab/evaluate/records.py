@@ -147,10 +147,16 @@ def save_picture(path: Path, levels: np.ndarray) -> None:
     Image.fromarray(levels).save(path)
 
 
+def require_pictures(folder: Path, row: str, indices: Iterable[int]) -> list[Path]:
+    """Paths of a row's saved pictures. Raises FileNotFoundError naming the first that is not there."""
+    paths = [picture_path(folder, row, index) for index in indices]
+    missing = next((path for path in paths if not path.exists()), None)
+    if missing:
+        raise FileNotFoundError(f"{missing} is not there: run the row {row} first, with the same --output.")
+    return paths
+
+
 def load_pictures(folder: Path, row: str, indices: Iterable[int]) -> np.ndarray:
     """(B, 256, 1024) float32 in 0..1. Raises FileNotFoundError naming the first that is not there."""
-    paths = [picture_path(folder, row, index) for index in indices]
-    missing = [path for path in paths if not path.exists()]
-    if missing:
-        raise FileNotFoundError(f"{missing[0]} is not there: run the row {row} first, with the same --output.")
+    paths = require_pictures(folder, row, indices)
     return np.stack([np.asarray(Image.open(path)) for path in paths]).astype(np.float32) / 255

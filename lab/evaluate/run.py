@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -25,6 +25,19 @@ RHO = 0.5
 
 Spread = Callable[[Iterator[Task]], Iterator[list[Finished]]]
 Item = TypeVar("Item")
+
+
+def order(output: Path, rows: Mapping[str, Row], listed: Sequence[Sample]) -> dict[str, Row]:
+    """The rows, those that are made of others' pictures last.
+
+    Raises FileNotFoundError for one whose sources are neither among the rows nor saved, before any sample is made.
+    """
+    there = {(record["row"], record["index"]) for record in records.read(output)}
+    for name, row in rows.items():
+        left = [sample.index for sample in listed if (name, sample.index) not in there]
+        for source in set(row.sources).difference(rows):
+            records.require_pictures(output, source, left)
+    return dict(sorted(rows.items(), key=lambda item: bool(item[1].sources)))
 
 
 def run(output: Path, name: str, row: Row, listed: list[Sample], prompts: str, folders: Folders, spread: Spread) -> None:

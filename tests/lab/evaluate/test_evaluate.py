@@ -303,6 +303,18 @@ def test_the_command_says_in_one_line_what_is_wrong(tmp_path, monkeypatch, capsy
     assert "has no records" in capsys.readouterr().err
 
 
+def test_rows_made_of_others_come_after_them_and_are_refused_at_once_where_there_are_none(tmp_path):
+    listed = LISTS["test"].samples(0, 2, 1)
+    rows = {name: EMBEDDED[name] for name in ("imprint", "joint", "image", "audio")}
+    assert list(run.order(tmp_path, rows, listed)) == ["joint", "image", "audio", "imprint"]
+    del rows["audio"]
+    with pytest.raises(FileNotFoundError, match="audio.0000.png is not there: run the row audio first"):
+        run.order(tmp_path, rows, listed)
+    for sample in listed:
+        records.save_picture(records.picture_path(tmp_path, "audio", sample.index), np.zeros((256, 1024), np.uint8))
+    assert list(run.order(tmp_path, rows, listed)) == ["joint", "image", "imprint"]
+
+
 def test_imprint_is_made_of_saved_pictures_and_says_which_row_is_missing(tmp_path):
     batch = LISTS["test"].samples(0, 1)
     records.save_picture(records.picture_path(tmp_path, "image", 0), np.zeros((256, 1024), np.uint8))
