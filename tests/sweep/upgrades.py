@@ -42,13 +42,22 @@ def changed_inputs(saved: dict[str, Any], object_info: dict[str, Any]) -> list[s
         f"{node['class_type']}.{name} was {value!r}, is {now.get(key, {}).get('inputs', {}).get(name)!r}"
         for key, node in saved["prompt"].items()
         for name, value in node["inputs"].items()
-        if now.get(key, {}).get("inputs", {}).get(name) != value and not _missing_in_core(object_info[node["class_type"]], name)
+        if not _alike(now.get(key, {}).get("inputs", {}).get(name), value, object_info[node["class_type"]], name)
     ]
 
 
-def _missing_in_core(node: dict[str, Any], name: str) -> bool:
-    known = {known for group in node["input"].values() for known in group}
-    return not node["python_module"].startswith("custom_nodes") and name not in known
+def _alike(now: Any, then: Any, node: dict[str, Any], name: str) -> bool:
+    """Whether an input is what it was.
+
+    A switch of a node of ComfyUI's own is what the server makes of it, where the value is now of a kind that a switch has not: from 0.27 on
+    ContextWindowsManual has a text before its last switch, so that 0.24 reads that text, which is empty, as the switch: off, as it was.
+    """
+    if now == then:
+        return True
+    if node["python_module"].startswith("custom_nodes"):
+        return False
+    known = {name: kind for group in node["input"].values() for name, (kind, *_) in group.items()}
+    return name not in known or (known[name] == "BOOLEAN" and now is not None and not isinstance(now, bool) and bool(now) == then)
 
 
 def refusals(server: Server, prompt: workflow.Prompt) -> list[str]:
