@@ -79,6 +79,7 @@ def main() -> int:
         return 1
     except KeyboardInterrupt:
         say("\nStopped.")
+        return 0 if arguments.test is None else 130  # tests that were stopped have not passed
     return 0
 
 
@@ -171,9 +172,12 @@ def run_with_progress(server: Server, prompt: workflow.Prompt) -> list[tuple[str
 
 def test(python: Path, pytest_arguments: list[str]) -> int:
     """The linter, the type checker, the tests on the newest ComfyUI, then nodes and server tests on the oldest that is supported."""
-    newest, floor = comfyui(NEWEST, python), comfyui(FLOOR, python)
+    newest = comfyui(NEWEST, python)
     front_end(NEWEST_FRONT_END, python)
     install_browser()
+    if pytest_arguments[:1] == ["sweep"]:
+        return sweep(python, pytest_arguments[1:])
+    floor = comfyui(FLOOR, python)
     tests = [str(python), "-m", "pytest", "--durations=10"]
     # Files side by side, in their order: the slow ones, tests/comfyui, come first.
     side_by_side = [*tests, "--numprocesses=2", "--dist=loadfile", "--no-loadscope-reorder"]
@@ -186,9 +190,6 @@ def test(python: Path, pytest_arguments: list[str]) -> int:
     threads = {"OMP_NUM_THREADS": "1"}  # a process: on models as small as the tests', threads cost more than they gain
     if pytest_arguments[:1] == ["full"]:
         pytest_arguments = ["tests/full", "-m", "full", *pytest_arguments[1:]]
-    if pytest_arguments[:1] == ["sweep"]:
-        os.environ["PYTHONPATH"] = os.pathsep.join([str(REPO / "tests"), str(REPO)])
-        return subprocess.run([python, "-m", "sweep", *pytest_arguments[1:]], cwd=REPO).returncode
     if pytest_arguments:
         steps, threads = [(f"pytest on ComfyUI {NEWEST}", [*tests, *pytest_arguments], newest)], {}
     failed = []
@@ -201,6 +202,20 @@ def test(python: Path, pytest_arguments: list[str]) -> int:
         failed += [name] if code else []
     say(f"\nFAILED: {', '.join(failed)}" if failed else "\nEverything passed.")
     return bool(failed)
+
+
+def sweep(python: Path, arguments: list[str]) -> int:
+    """The standing sweep, which stops by itself on Ctrl-C: it has its tasks to end and its report to write."""
+    paths = {**os.environ, "PYTHONPATH": os.pathsep.join([str(REPO / "tests"), str(REPO)])}
+    with subprocess.Popen([python, "-m", "sweep", *arguments], cwd=REPO, env=paths) as process:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            say("\nStopping; the report is written first ...")
+            return process.wait()
+        except SystemExit:  # SIGTERM, which came to this process alone
+            process.terminate()
+            return process.wait()
 
 
 def install_browser() -> None:

@@ -8,6 +8,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import textwrap
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -256,3 +257,33 @@ def test_the_tests_at_full_size_run_alone_and_on_request(runs: list[tuple[list[s
     ((command, env),) = runs
     assert command[-4:] == ["tests/full", "-m", "full", "-x"]
     assert "OMP_NUM_THREADS" not in env and not any("numprocesses" in argument for argument in command)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C as POSIX gives it")
+def test_a_sweep_that_is_stopped_writes_its_report_before_it_ends_and_has_not_held(tmp_path: Path) -> None:
+    sweep = """
+        import os, signal, sys, time
+        try:
+            os.killpg(0, signal.SIGINT)  # as Ctrl-C, to all in the terminal
+            time.sleep(60)
+        except KeyboardInterrupt:
+            time.sleep(1)
+            open(sys.argv[-1], "w").close()
+            sys.exit(130)
+    """
+    (tmp_path / "sweep.py").write_text(textwrap.dedent(sweep), encoding="utf-8")
+    python = tmp_path / "python"  # is given `-m sweep` and the report's name
+    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{tmp_path}/sweep.py" "$@"\n', encoding="utf-8")
+    python.chmod(0o755)
+    started = f"""
+        import sys, quickstart
+        from pathlib import Path
+        quickstart.environment = lambda: Path({str(python)!r})
+        quickstart.comfyui = quickstart.front_end = lambda version, python: Path(version)
+        quickstart.install_browser = lambda: None
+        sys.exit(quickstart.main())
+    """
+    report = tmp_path / "report"
+    command = [sys.executable, "-c", textwrap.dedent(started), "--test", "sweep", str(report)]
+    done = subprocess.run(command, cwd=environment.REPO, start_new_session=True, timeout=60)
+    assert (done.returncode, report.exists()) == (130, True)

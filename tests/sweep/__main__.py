@@ -4,118 +4,69 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import os
-import subprocess
+import signal
 import sys
+import tempfile
 import time
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
-import psutil
+from filelock import FileLock, Timeout
 
-from launch.environment import NEWEST, REPO, cache_folder, comfyui
+from launch.environment import REPO, cache_folder
 
-from .log import Log, read
-from .oracle import Outcome
 from .parts import PARTS, part
-from .report import CRASH, HANG, summary, write
+from .report import faults, summary, write
+from .running import Running, git, hours_of
 
-LIMIT = 30.0
-"""Seconds of the processor's time that a case may take, unless its part says otherwise: a loaded machine is no hang."""
-STILL, LEAST = 300.0, 2.0
-"""Seconds by the clock in which a case must take at least so many of the processor's: one that waits for ever takes none."""
 LOOK = 0.5
-WATCHED = ("itsound_core", "bridge", "nodes", "launch", "workflows", "models", "tests/sweep", "requirements-dev.txt", "__init__.py")
-"""What makes another state: what was found out about other code counts for nothing."""
+MOST_HOURS, MOST_JOBS = 168.0, 64
+HELD, FAULTS, USAGE, LEFT, FAILED, INTERRUPTED = 0, 1, 2, 3, 4, 130
+"""What it ends with: see the package's docstring."""
+RESULTS = ("lab/results/", "lab/RESULTS.md", "docs/")
+"""What no case runs, beside Markdown: a sweep writes its own report there."""
+
+Task = tuple[str, str]
+"""A part and one of its tasks."""
 
 
 def digest() -> str:
-    files = [file for name in WATCHED for file in ((REPO / name).rglob("*") if (REPO / name).is_dir() else [REPO / name])]
+    """Of all files of the tree that a case may run: what was found out about other code counts for nothing."""
+    names = git("ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0")
+    if names == [""]:
+        names = [file.relative_to(REPO).as_posix() for file in REPO.rglob("*") if "__pycache__" not in file.parts]
     whole = hashlib.sha256()
-    for file in sorted(file for file in files if file.is_file() and "__pycache__" not in file.parts):
-        whole.update(str(file.relative_to(REPO)).encode() + hashlib.sha256(file.read_bytes()).digest())
+    for name in sorted(set(names)):
+        if not name.startswith((*RESULTS, ".", "output/")) and not name.endswith((".md", ".md.part")) and (REPO / name).is_file():
+            whole.update(name.encode() + hashlib.sha256((REPO / name).read_bytes()).digest())
     return whole.hexdigest()[:12]
 
 
-def commit() -> str:
-    """The tree's commit, and whether it has been changed since."""
-    found = subprocess.run(["git", "describe", "--always", "--dirty", "--abbrev=7"], cwd=REPO, capture_output=True, text=True)
-    return found.stdout.strip() or "unknown"
+def hours(text: str) -> float:
+    number = float(text)
+    if not 0 < number <= MOST_HOURS:  # NaN is not
+        raise argparse.ArgumentTypeError(f"{text} is not above 0 and at most {MOST_HOURS:g}")
+    return number
 
 
-def hours_of(done: Path) -> float:
-    """For how many hours a task was done by the file that it left: more of them try more. 0 without one."""
-    return json.loads(done.read_text(encoding="utf-8"))["hours"] if done.exists() else 0.0
+def jobs(text: str) -> int:
+    number = int(text)
+    if not 1 <= number <= MOST_JOBS:
+        raise argparse.ArgumentTypeError(f"{text} is not 1 to {MOST_JOBS}")
+    return number
 
 
-class Running:
-    """A task's process, watched by its log."""
-
-    def __init__(self, state: Path, name: str, task: str, hours: float) -> None:
-        module = part(name)
-        self.log, self.done = state / f"{name}.{task}.jsonl", state / f"{name}.{task}.done"
-        self.limit = getattr(module, "LIMIT", LIMIT)
-        self.log.unlink(missing_ok=True)
-        version = module.version(task) if hasattr(module, "version") else NEWEST
-        folder = comfyui(version, Path(sys.executable))
-        variables = {**os.environ, "COMFYUI_PATH": str(folder), "OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
-        command = [sys.executable, "-m", "sweep.worker", name, task, str(self.log), str(hours)]
-        self.output = (state / f"{name}.{task}.out").open("wb")
-        self.process = psutil.Popen(command, cwd=REPO, env=variables, stdout=self.output, stderr=subprocess.STDOUT)
-        self.case, self.since = "", 0.0
-        self.commit, self.hours = commit(), hours
-        self.began = self.moved = time.monotonic()
-        self.spent = 0.0
-
-    def ended(self) -> bool:
-        """Whether it is over; a case that takes too long ends it."""
-        code = self.process.poll()
-        cases = list(read(self.log))
-        if code is None:
-            spent = self._processor_time()
-            current = f"{len(cases)} {cases[-1]['case']}" if cases and "kind" not in cases[-1] else ""
-            if current != self.case or not current:
-                self.case, self.since = current, spent
-            if abs(spent - self.spent) > LEAST:  # less than before where a server has ended
-                self.moved, self.spent = time.monotonic(), spent
-            waits = time.monotonic() - self.moved > STILL
-            if spent - self.since > self.limit or waits:
-                self.stop()
-                if not cases or "kind" in cases[-1]:
-                    Log(self.log).begin("the task itself", "between cases")
-                Log(self.log).end(Outcome(HANG, f"waited for {STILL:g} s" if waits else f"over {self.limit:g} s of the processor's time"))
-                return self._close()
-            return False
-        if code:
-            tail = Path(self.output.name).read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
-            if not cases or "kind" in cases[-1]:
-                Log(self.log).begin("the task itself", "between cases")
-            Log(self.log).end(Outcome(CRASH, f"the process ended with {code}: {' '.join(tail)}"))
-        return self._close()
-
-    def _processor_time(self) -> float:
-        try:
-            return sum(sum(one.cpu_times()[:2]) for one in (self.process, *self.process.children(recursive=True)))
-        except psutil.Error:
-            return self.since
-
-    def stop(self) -> None:
-        for child in (*self.process.children(recursive=True), self.process):
-            child.kill()
-        self.process.wait()
-
-    def _close(self) -> bool:
-        self.output.close()
-        done = {"day": time.strftime("%Y-%m-%d"), "commit": self.commit, "seconds": round(time.monotonic() - self.began)}
-        self.done.write_text(json.dumps(done | {"hours": self.hours}), encoding="utf-8")
-        return True
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="quickstart.py --test sweep", description=sys.modules[__package__ or ""].__doc__)
+def parsed() -> tuple[argparse.Namespace, list[Task], list[Task]]:
+    """The arguments, the tasks that they name, and all tasks of the same parts."""
+    about = sys.modules[__package__ or ""].__doc__
+    formatted = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(prog="quickstart.py --test sweep", description=about, formatter_class=formatted)
     parser.add_argument("parts", nargs="*", help=f"of {', '.join(PARTS)}, or tasks, as fuzz.KeepBest; all without a name")
-    parser.add_argument("--hours", type=float, default=2.0, help="the most that it may take; more hours try more")
-    parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1), help="tasks side by side")
+    parser.add_argument("--hours", type=hours, default=2.0, help="the most that it may take, 2 by default; more hours try more")
+    parser.add_argument("--jobs", type=jobs, default=min(2, os.cpu_count() or 1), help="tasks side by side")
     parser.add_argument("--fresh", action="store_true", help="begin anew, where it would go on")
     parser.add_argument("--report", type=Path, default=REPO / "lab" / "RESULTS.md", help="Markdown whose section on the sweep is written")
     arguments = parser.parse_args()
@@ -123,38 +74,100 @@ def main() -> int:
     names = [name for name in PARTS if any(one.partition(".")[0] == name for one in chosen)]
     every = [(name, task) for name in names for task in part(name).tasks(arguments.hours)]
     if unknown := set(chosen) - {*names, *map(".".join, every)}:
-        parser.error(f"no part or task of that name: {', '.join(sorted(unknown))}")
+        there = ", ".join(map(".".join, every)) or ", ".join(PARTS)
+        parser.error(f"no part or task of that name at {arguments.hours:g} hours: {', '.join(sorted(unknown))}; there are {there}")
+    try:
+        report = arguments.report.resolve()
+        if report.exists():
+            report.open("r+").close()
+        tempfile.TemporaryFile(dir=report.parent).close()
+    except OSError as error:
+        parser.error(f"the report could not be written: {error}. Name another file with --report.")
+    return arguments, [(name, task) for name, task in every if name in chosen or f"{name}.{task}" in chosen], every
+
+
+@contextmanager
+def alone(state: Path) -> Iterator[None]:
+    """Hold a state folder; where another sweep does, say which, and end."""
+    holder, lock = state / "holder", FileLock(state / "lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        who = holder.read_text(encoding="utf-8") if holder.exists() else "unknown"
+        print(f"sweep: another one is at work on this tree ({who}): wait for it, or stop it.", file=sys.stderr)
+        sys.exit(USAGE)
+    with lock:
+        holder.write_text(f"process {os.getpid()} since {time.strftime('%H:%M')}: {' '.join(['sweep', *sys.argv[1:]])}", encoding="utf-8")
+        yield
+
+
+def ready(waiting: Sequence[Task], running: Sequence[Running]) -> Task | None:
+    """The first task that waits for no other."""
+    to_come = {*waiting, *((one.name, one.task) for one in running)}
+    for name, task in waiting:
+        after = getattr(part(name), "after", lambda _: "")(task)
+        if (name, after) not in to_come:
+            return name, task
+    return None
+
+
+def work_through(waiting: list[Task], state: Path, of_hours: float, side_by_side: int) -> None:
+    """Until no task is left or the time is over; what is stopped at work begins anew when the same command goes on."""
+    began, running = time.monotonic(), []
+    try:
+        while time.monotonic() - began < 3600 * of_hours:
+            while len(running) < side_by_side and (following := ready(waiting, running)):
+                waiting.remove(following)
+                running.append(Running(state, *following, of_hours))
+            if not running:
+                break
+            time.sleep(LOOK)
+            for one in [one for one in running if one.ended()]:
+                running.remove(one)
+                print(f"{time.monotonic() - began:7.0f} s  {one.name} {one.task}: {summary([one.kept])}", flush=True)
+    finally:
+        for one in running:
+            one.drop()
+
+
+def sweep(arguments: argparse.Namespace, tasks: list[Task], every: list[Task], state: Path) -> int:
+    def left() -> list[Task]:
+        return [(name, task) for name, task in tasks if hours_of(state / f"{name}.{task}.done") < arguments.hours]
+
+    for name, task in tasks if arguments.fresh else ():
+        for kept in ("done", "jsonl"):
+            (state / f"{name}.{task}.{kept}").unlink(missing_ok=True)
+    waiting, interrupted = left(), False
+    print(f"{len(tasks)} tasks, {len(tasks) - len(waiting)} done before; state in {state}", flush=True)
+    try:
+        work_through(waiting, state, arguments.hours, arguments.jobs)
+    except KeyboardInterrupt:
+        interrupted = True
+    write(arguments.report, state, every)
+    found, remaining = faults(state, tasks), len(left())
+    print(f"{'stopped; ' if interrupted else ''}{found} faults; the report is in {arguments.report}")
+    if remaining:
+        print(f"{remaining} tasks are left: run it again")
+    if digest() != state.name:
+        print("The tree was changed meanwhile: some of this is of other code than the rest, and does not count for the tree as it is now.")
+    return INTERRUPTED if interrupted else FAULTS if found else LEFT if remaining else HELD
+
+
+def main() -> int:
+    arguments, tasks, every = parsed()
+    for interruption in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(interruption, signal.default_int_handler)
     state = cache_folder() / "sweep" / digest()
     state.mkdir(parents=True, exist_ok=True)
-    tasks = [(name, task) for name, task in every if name in chosen or f"{name}.{task}" in chosen]
-    if arguments.fresh:
-        for name, task in tasks:
-            (state / f"{name}.{task}.done").unlink(missing_ok=True)
-    waiting = [(name, task) for name, task in tasks if hours_of(state / f"{name}.{task}.done") < arguments.hours]
-    print(f"{len(tasks)} tasks, {len(tasks) - len(waiting)} done before; state in {state}", flush=True)
-    began, running = time.monotonic(), []
-    end = began + 3600 * arguments.hours
-    try:
-        while (waiting and time.monotonic() < end) or running:
-            while waiting and len(running) < arguments.jobs and time.monotonic() < end:
-                running.append((*waiting[0], Running(state, *waiting.pop(0), arguments.hours)))
-            time.sleep(LOOK)
-            for name, task, one in running[:]:
-                if one.ended():
-                    running.remove((name, task, one))
-                    print(f"{time.monotonic() - began:7.0f} s  {name} {task}: {summary([one.log])}", flush=True)
-                elif time.monotonic() > end:  # it begins anew when the same command goes on
-                    one.stop()
-                    one.log.unlink(missing_ok=True)  # its last case was stopped and is no crash
-                    running.remove((name, task, one))
-                    waiting.append((name, task))
-    finally:
-        for _, _, one in running:
-            one.stop()
-    faults = write(arguments.report, state, every)
-    print(f"{faults} faults; the report is in {arguments.report}" + (f"; {len(waiting)} tasks are left: run it again" if waiting else ""))
-    return 1 if faults else 2 if waiting else 0
+    with alone(state):
+        return sweep(arguments, tasks, every, state)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except Exception:
+        traceback.print_exc()
+        sys.exit(FAILED)

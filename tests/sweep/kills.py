@@ -1,6 +1,6 @@
 """Servers and runs that are killed (SIGKILL) at work: what was kept is whole, and the same again goes on from it to the same end.
 
-COMFYUI_PATH=... python -m tests.sweep.kills [TIMES]
+COMFYUI_PATH=... python -m tests.sweep.kills [NAME ...]        of save, sds, search, two and evaluate; all without a name
 """
 
 from __future__ import annotations
@@ -244,6 +244,8 @@ def run(task: str, hours: float, log: Log) -> None:
 
 if __name__ == "__main__":
     names = sys.argv[1:] or list(KINDS)
+    if unknown := set(names) - set(KINDS):
+        sys.exit(f"kills: {', '.join(sorted(unknown))} is none of {', '.join(KINDS)}")
     for name in names:
         began = time.monotonic()
         print(name, KINDS[name](TIMES, 1) or "nothing wrong", f"{time.monotonic() - began:.0f} s", flush=True)

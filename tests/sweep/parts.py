@@ -10,6 +10,8 @@ and may have
 
     VERSIONS                of ComfyUI that its tasks need besides the newest; `version(task)` says which
     LIMIT                   seconds of the processor's time that a case may take
+    SETUP                   the same of the time before, between and after its cases, where that is not 300 or LIMIT, the longer of both
+    after(task)             the task of this part that must have ended before that one begins, or ""
 """
 
 from __future__ import annotations

@@ -143,8 +143,8 @@ def faults(looks: list[Look]) -> list[str]:
 
 
 def tasks(hours: float) -> list[str]:
-    """Numbers of prompts, one a server."""
-    return [str(max(PROMPTS, int(PROMPTS * hours / 2)))]
+    """One, of the same name for any hours; more of them are more prompts."""
+    return ["prompts"]
 
 
 def run(task: str, hours: float, log: Log) -> None:
@@ -154,10 +154,11 @@ def run(task: str, hours: float, log: Log) -> None:
         with log.case("looks", look):
             pass
 
+    count = max(PROMPTS, int(PROMPTS * hours / 2))
     with probed_server() as server:
-        looks, wrong = soak(server, int(task), on_look=told)
+        looks, wrong = soak(server, count, on_look=told)
     first, last = looks[min(1, len(looks) - 1)], looks[-1]
-    case = f"{task} prompts; after {first.prompts} {first.megabytes:.0f} MB, at the end {last.megabytes:.0f}: {growth(looks)}"
+    case = f"{count} prompts; after {first.prompts} {first.megabytes:.0f} MB, at the end {last.megabytes:.0f}: {growth(looks)}"
     for fault in faults(looks) + wrong or [""]:
         with log.case("mixed prompts", case) as outcomes:
             outcomes += [Outcome(SILENT, fault)] if fault else []

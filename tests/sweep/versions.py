@@ -58,6 +58,12 @@ def version(task: str) -> str:
     return task.split("-")[1]
 
 
+def after(task: str) -> str:
+    """The newest version's templates, which those of the others are compared with."""
+    newest = f"templates-{NEWEST}"
+    return newest if task.startswith("templates") and task != newest else ""
+
+
 def run(task: str, hours: float, log: Log) -> None:
     if task.startswith("templates"):
         templates(version(task), log)
@@ -68,7 +74,7 @@ def run(task: str, hours: float, log: Log) -> None:
 
 
 def templates(of: str, log: Log) -> None:
-    """Every template's files on a version; their digests are kept, and compared with the newest version's, whose task runs first."""
+    """Every template's files on a version; their digests are kept, and compared with the newest version's: see `after`."""
     from small_templates import embedded_twin, shortened
 
     kept = log.path.parent
