@@ -242,3 +242,24 @@ def test_a_log_tells_what_it_holds_of_whole_lines(tmp_path: Path) -> None:
     log.write_text(json.dumps({"kind": "result"}) + '\n{"group": "a", "case": "1"}\n{"kind": "res', encoding="utf-8")
     Log(log).end(Outcome(RAW, "it died"))
     assert [(case["group"], case["text"]) for case in read(log)] == [("a", "it died")]
+
+
+@pytest.mark.parametrize("in_git", [True, False])
+def test_another_tree_is_one_in_which_anything_differs_that_a_case_may_run(in_git: bool, tmp_path: Path, monkeypatch) -> None:
+    from sweep import __main__ as runner
+    from sweep import running
+
+    for module in (runner, running):
+        monkeypatch.setattr(module, "REPO", tmp_path)
+    if in_git:
+        subprocess.run(["git", "init", "-q", tmp_path], check=True)
+    before = runner.digest()
+    for name in ("lab/RESULTS.md", "lab/results/table.csv", "docs/picture.jpg", "README.md", "lab/RESULTS.md.part"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("what no case runs", encoding="utf-8")
+    assert runner.digest() == before
+    for name in ("lab/evaluate/run.py", "tests/small_templates.py", "tools/comfyui.py", "pyproject.toml", "locales/zh/nodeDefs.json"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("what a case may run", encoding="utf-8")
+        assert runner.digest() != before, name
+        before = runner.digest()
