@@ -112,7 +112,9 @@ def distill(request: Request, show_text: Callable[[str], None]) -> Tensor:
             distillation = Distillation(form.canvas, priors, settings.learning_rate, settings.seed)
             if state is not None:
                 distillation.load_state_dict(state)
-            run = Run(request.node, distillation, ("picture", "sound"), form.decode, checkpoint, show_text)
+            run = Run(
+                request.node, distillation, {"picture": "image_model", "sound": "audio_model or vae"}, form.decode, checkpoint, show_text
+            )
             picture = run.finish(request.iterations)
         painted = "latents" if settings.canvas == LATENTS else f"a network {settings.hidden} wide"
         show_text(f"{request.iterations} iterations of {painted}. The paper's: 40000 of a network 256 wide.{run.warning}")

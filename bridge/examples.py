@@ -78,7 +78,8 @@ def parse_sizes(text: str) -> tuple[float, ...]:
         sizes = []
     if not sizes or not all(0.0 < size <= LARGEST_SIZE for size in sizes):
         raise ValueError(
-            f'{NODE}: sizes is "{text}"; it is one or more numbers above 0 and up to {LARGEST_SIZE:g}, between commas: "1, 1.5, 2".'
+            f'{NODE}: sizes is "{text}"; it is one or more numbers above 0 and up to {LARGEST_SIZE:g}, between commas. Write some, such as '
+            '"1, 1.5, 2".'
         )
     return tuple(dict.fromkeys(sizes))
 

@@ -149,8 +149,9 @@ def _shared_vae(image: comfy.sd.VAE | None, audio: comfy.sd.VAE | None) -> comfy
     ours, theirs = (vae.first_stage_model.state_dict() for vae in (image, audio))
     if shapes_of(ours) != shapes_of(theirs):
         raise ValueError(
-            f"{NODE}: the two models bring VAEs of different shapes, so their latents are not the same space. Choose two models of "
-            "one family (Stable Diffusion 1.5 with Auffusion, embedded with embedded), or vae_name if you know that one VAE fits both."
+            f"{NODE}: image_model_name and audio_model_name bring VAEs of different shapes, so their latents are not the same space. "
+            "Choose two models of one family (Stable Diffusion 1.5 with Auffusion, embedded with embedded), or vae_name if you know that "
+            "one VAE fits both."
         )
     squares = torch.tensor([[(ours[name] - theirs[name]).float().square().sum(), ours[name].float().square().sum()] for name in ours])
     difference = float((squares[:, 0].sum() / squares[:, 1].sum()).sqrt())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import comfy.model_management
 import comfy.utils
@@ -27,14 +27,15 @@ class Run:
 
     A state that cannot be saved is a warning, in the log and on the node: the run goes on, and its picture is returned.
 
-    sides: what the priors are called. decode: from the canvas to the picture (1, 1, H, W) in 0..1. show_text: shows text on the node.
+    sides: what the priors are called, and the inputs that each is made of. decode: from the canvas to the picture (1, 1, H, W) in 0..1.
+    show_text: shows text on the node.
     """
 
     def __init__(
         self,
         node: str,
         distillation: Distillation,
-        sides: tuple[str, ...],
+        sides: Mapping[str, str],
         decode: Callable[[Tensor], Tensor],
         checkpoint: Checkpoint | None,
         show_text: Callable[[str], None],
@@ -77,9 +78,11 @@ class Run:
                 return self.decode(canvas)
         finite = [all(error is None or error.isfinite() for error in errors) for errors in noted]
         first = finite.index(False) if False in finite else len(noted) - 1
+        sides = zip(self.sides.values(), noted[first], strict=True)
+        guilty = " and ".join(inputs for inputs, error in sides if error is not None and not error.isfinite()) or "a model"
         raise ValueError(
             f"{self.node}: the canvas became NaN at iteration {self.distillation.iteration - len(noted) + first + 1} (mean squared noise "
-            f"error: {self._format(noted[first])}): a model overflowed in half precision. Load it with weight_dtype fp32 or bf16."
+            f"error: {self._format(noted[first])}): {guilty} overflowed in half precision. Load it with weight_dtype fp32 or bf16."
             + (f" The checkpoint {self.checkpoint.path.stem} is from before." if self.checkpoint and self.checkpoint.path.exists() else "")
         )
 

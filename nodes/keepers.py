@@ -19,7 +19,7 @@ from ..bridge.scoring import Scorer, one_line
 from ..bridge.vocoding import LoadedVocoder, refuse_vocoder, sound
 from ..itsound_core.drafts import SHORT, draft_levels, plan
 from ..itsound_core.latents import PIXELS_PER_LATENT
-from ..itsound_core.views import FORMATS, VIEWS, canvas_height
+from ..itsound_core.views import FORMATS, VIEWS, canvas_height, canvas_rows
 
 NODE = "KeeperSearch"
 logger = logging.getLogger(__name__)
@@ -176,12 +176,17 @@ def _check(canvas: Tensor, view: str) -> None:
         raise ValueError(f"{NODE}: latent_image is no canvas of (batch, channels, height, width). Use EmptySpectrogramLatent.")
     if len(canvas) != 1:
         raise ValueError(f"{NODE}: latent_image is a batch of {len(canvas)}; give one canvas, and say in candidates how many to try.")
-    height = canvas.shape[-2] * PIXELS_PER_LATENT
-    rows = canvas_height(view)
+    height, width = (PIXELS_PER_LATENT * size for size in canvas.shape[-2:])
+    rows, shortest = canvas_height(view), FORMATS[view].shortest
     if height != rows:
         raise ValueError(
             f"{NODE}: latent_image decodes to {height} rows; with view {view} a canvas has {rows}. Use EmptySpectrogramLatent, and the "
             "same view in it, in the guider and here."
+        )
+    if canvas_rows(VIEWS[view]) * width < shortest:
+        raise ValueError(
+            f"{NODE}: latent_image decodes to {width} columns; with view {view} a sound has {shortest} or more. Raise the seconds of "
+            "EmptySpectrogramLatent."
         )
 
 

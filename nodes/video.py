@@ -184,7 +184,7 @@ def parse_colour(text: str) -> Colour:
     except ValueError:
         colour = ()
     if not colour or not all(0 <= level <= 255 for level in colour):  # Pillow takes rgb(300, 0, 0) and 200 %
-        raise ValueError(f"{NODE}: line_color is {text!r}; it must be a colour such as #ff4020 or white.")
+        raise ValueError(f"{NODE}: line_color is {text!r}; it must be a colour. Write one such as #ff4020 or white.")
     return colour
 
 

@@ -288,6 +288,10 @@ def test_a_square_canvas_is_scored_as_it_is_seen_and_heard_by_its_halves(modules
         ({"image_prompt": ""}, "image_prompt is empty"),
         ({"audio_prompt": " \n"}, "audio_prompt is empty"),
         ({"latent_image": {"samples": torch.zeros(2, 4, 32, 32)}}, "batch of 2; give one canvas"),
+        (
+            {"latent_image": {"samples": torch.zeros(1, 4, 64, 2)}, "view": "Riffusion"},
+            "latent_image decodes to 16 columns; .* has 22 or more",
+        ),
         ({"latent_image": {"samples": torch.zeros(1, 4, 64, 64)}}, "512 rows"),
         ({"latent_image": {"samples": torch.zeros(1, 4, 1, 32, 8)}}, "latent_image is no canvas of .*Use EmptySpectrogramLatent"),
         ({"latent_image": {"samples": torch.zeros(1, 0, 32, 8)}}, "latent_image is empty"),

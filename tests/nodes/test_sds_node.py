@@ -511,7 +511,10 @@ def test_a_run_that_overflows_says_at_which_step_and_by_which_side_and_leaves_th
     kept = (output / "sds" / "run.pt").read_bytes()
     overflows, steps = latent_models[0].clone(), iter([1.0, 1.0, float("nan")])
     overflows.set_model_sampler_post_cfg_function(lambda args: next(steps, 1.0) * args["denoised"])
-    with pytest.raises(ValueError, match=r"NaN at iteration 5 .*picture nan, sound \d.*weight_dtype fp32.* checkpoint run is from before"):
+    with pytest.raises(
+        ValueError,
+        match=r"NaN at iteration 5 .*picture nan, sound \d.*: image_model overflowed .*weight_dtype fp32.* checkpoint run is from before",
+    ):
         distilled(module, vae, latent_models, overflows, iterations=8, checkpoint_name="run")
     assert (output / "sds" / "run.pt").read_bytes() == kept
 
