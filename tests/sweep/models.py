@@ -39,6 +39,13 @@ def use_folder(base: Path) -> Path:
     return base / "models"
 
 
+def _link(folder: Path, place: Path) -> None:
+    """A folder of the same files in another place."""
+    place.mkdir(parents=True)
+    for file in folder.iterdir():
+        (place / file.name).symlink_to(file.resolve())
+
+
 class Models:
     """Made when they are asked for. `work` counts evaluations of models: what is refused should be refused before the first."""
 
@@ -74,6 +81,11 @@ class Models:
         write_tokenizer(self.folder / "diffusers" / "colour" / "tokenizer")
         tiny_deepfloyd.write_stage_1(self.folder / "diffusers" / "stage-1")
         tiny_deepfloyd.write_stage_2(self.folder / "diffusers" / "stage-2")
+        embedded = self.module("itsound_core.embedded")
+        for place in ("vocoders/own", "vocoders/sub folder/ü", "diffusers/sound/vocoder"):
+            _link(embedded.VOCODER_FOLDER, self.folder / place)
+        _link(embedded.CLIP_FOLDER, self.folder / "scorers" / "pictures")
+        _link(embedded.CLAP_FOLDER, self.folder / "scorers" / "sounds")
         folder_paths.filename_list_cache.clear()
         return self.folder
 
@@ -91,8 +103,11 @@ class Models:
     vae = property(lambda self: self._pair[4])
 
     def random(self, kind: type = comfy.supported_models.SD15, **config: Any) -> Any:
-        torch.manual_seed(0)
-        return self._model(random_model(kind, **config))
+        model, generator = random_model(kind, **config), torch.Generator().manual_seed(0)
+        with torch.no_grad():
+            for weights in model.model.diffusion_model.parameters():  # ComfyUI's layers are made of whatever lay in memory
+                weights.copy_(torch.randn(weights.shape, generator=generator) * 0.05)
+        return self._model(model)
 
     @cached_property
     def inpainting(self) -> Any:
