@@ -29,10 +29,11 @@ SHOWN = 60
 RESERVED = {"CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$", *(f"{port}{number}" for port in ("COM", "LPT") for number in "0123456789¹²³")}
 """Names of devices on Windows, whatever their ending."""
 UNREADABLE = (
-    *(ValueError, TypeError, LookupError, ArithmeticError, AssertionError, AttributeError),
+    *(ValueError, TypeError, LookupError, ArithmeticError, AssertionError, AttributeError, NameError),
     *(RuntimeError, OSError, EOFError, SafetensorError, struct.error, pickle.UnpicklingError, zipfile.BadZipFile),
 )
-"""What reading a damaged file can raise. Not Exception: in older versions of ComfyUI the interrupt is one."""
+"""What reading a damaged file can raise; NameError is ComfyUI's, of a CLIP of one layer. Not Exception: in older versions of ComfyUI the
+interrupt is one."""
 
 
 def register_folder(key: str, extensions: Collection[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,12 +14,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .resampling import resample
+from .weights import require_held, require_unpacked
 
 if TYPE_CHECKING:
     from transformers import ClapModel, ClapProcessor, CLIPModel, CLIPProcessor
 
 CONFIG_FILE = "config.json"
 PREPROCESSOR_FILE = "preprocessor_config.json"
+VOCABULARY_FILE, MERGES_FILE = "vocab.json", "merges.txt"
+END_OF_WORD = "</w>"
+ORPHANS = 0.01
+"""Share of a vocabulary that may come of no merge: RoBERTa's has four special tokens and some made-up words."""
 MOST_FEATURES, MOST_OF_ANYTHING = 2**12, 10**7
 """Of a preprocessor's settings, several times those of the largest models published."""
 CROP_STRIDES = 8
@@ -174,6 +180,8 @@ def _load(folder: Path, kind: str, model_class: Any, processor_class: Any) -> tu
         raise ValueError(f"{folder} holds a model of the type {config.get('model_type')!r}, not {kind!r}. {remedy}")
     _require_sizes(folder / PREPROCESSOR_FILE, remedy)
     try:
+        _require_merges(folder)
+        _require_held(folder)
         model, report = model_class.from_pretrained(folder, local_files_only=True, output_loading_info=True)
         processor = processor_class.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # what these loaders raise of a damaged file differs with every version of transformers
@@ -199,3 +207,27 @@ def _require_sizes(path: Path, remedy: str) -> None:
         most = MOST_FEATURES if key == "feature_size" else MOST_OF_ANYTHING
         if isinstance(value, (int, float)) and not abs(value) <= most:
             raise ValueError(f"{path}: {key} is {value}; at most {most} is needed. {remedy}")
+
+
+def _require_merges(folder: Path) -> None:
+    """A cut list of merges loads without a word, and every prompt is spelt in letters then. Raises ValueError where one is cut."""
+    if not all((folder / name).is_file() for name in (VOCABULARY_FILE, MERGES_FILE)):
+        return
+    vocabulary = json.loads((folder / VOCABULARY_FILE).read_text(encoding="utf-8"))
+    made = {"".join(line.split()) for line in (folder / MERGES_FILE).read_text(encoding="utf-8").split("\n")}
+    orphans = [
+        token for token in vocabulary if len(token.removesuffix(END_OF_WORD)) > 1 and token not in made and not token.startswith("<")
+    ]
+    if len(orphans) > ORPHANS * len(vocabulary):
+        raise ValueError(
+            f"{MERGES_FILE} is cut off: nothing in it makes {len(orphans)} tokens of {VOCABULARY_FILE}, such as {orphans[0]!r}"
+        )
+
+
+def _require_held(folder: Path) -> None:
+    """No weights in a pickle that need more memory than their file is long. Raises ValueError, and what torch raises of a damaged one."""
+    if any(folder.glob("*.safetensors")):  # which transformers reads instead
+        return
+    for path in sorted(folder.glob("pytorch_model*.bin")):
+        require_unpacked(path)
+        require_held(torch.load(path, weights_only=True, map_location="meta", mmap=zipfile.is_zipfile(path)))

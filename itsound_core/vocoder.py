@@ -321,10 +321,11 @@ def load_vocoder(folder: Path | str, fmt: SpectrogramFormat = AUFFUSION) -> HiFi
     path = next((folder / name for name in WEIGHT_FILES if (folder / name).is_file()), None)
     if path is None:
         raise ValueError(f"{folder} has a {CONFIG_FILE} but neither {' nor '.join(WEIGHT_FILES)}. Download the vocoder's weights into it.")
-    weights = fold_weight_norm(_read_weights(path))
-
+    weights = _read_weights(path)
     with torch.device("meta"):
         vocoder = HiFiGAN(config)
-    require_fit(path, shapes_of(weights), shapes_of(vocoder.state_dict()))
-    vocoder.load_state_dict(weights, assign=True)
+    # without memory at first: one number of a pickle can stand for any count of weights
+    folded = fold_weight_norm({name: tensor.to("meta") for name, tensor in weights.items()})
+    require_fit(path, shapes_of(folded), shapes_of(vocoder.state_dict()))
+    vocoder.load_state_dict(fold_weight_norm(weights), assign=True)
     return vocoder.eval().requires_grad_(False)

@@ -42,6 +42,17 @@ def require_unpacked(path: Path | str) -> None:
         raise ValueError(f"it unpacks to {held / 1e6:.0f} MB, and torch saves weights unpacked")
 
 
+def require_held(weights: Mapping[str, Tensor]) -> None:
+    """Raise ValueError for a weight that stands for more numbers than its file holds of it.
+
+    In a pickle a weight is a view of what is stored, in which one number can stand for any count: a kilobyte that fills the memory as soon
+    as it is copied.
+    """
+    for name, weight in weights.items():
+        if isinstance(weight, Tensor) and weight.numel() * weight.element_size() > weight.untyped_storage().nbytes():
+            raise ValueError(f"its weight {name} has {weight.numel()} numbers, more than the file holds")
+
+
 def unreadable(path: Path, error: Exception) -> ValueError:
     """What to tell of a file of weights that raised `error` when it was read with weights_only=True."""
     if isinstance(error, pickle.UnpicklingError):  # torch's own text advises to run the file's code

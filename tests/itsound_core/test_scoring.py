@@ -1,8 +1,10 @@
 """Scores against a direct computation, on small random CLIP and CLAP models of transformers' own classes."""
 
+import io
 import json
 import os
 import shutil
+import zipfile
 
 import numpy as np
 import pytest
@@ -127,6 +129,56 @@ def test_windows_reach_both_ends_and_are_as_few_as_can_be():
 def with_code(folder):
     (folder / "model.safetensors").unlink()
     torch.save({"payload": os.system}, folder / "pytorch_model.bin")
+
+
+def as_pickle(folder, **changes):
+    """The folder's weights as a pickle."""
+    weights = {name: weight.clone() for name, weight in load_file(folder / "model.safetensors").items()}
+    (folder / "model.safetensors").unlink()
+    torch.save(weights | changes, folder / "pytorch_model.bin")
+
+
+def packed(path):
+    with zipfile.ZipFile(io.BytesIO(path.read_bytes())) as source, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as target:
+        for name in source.namelist():
+            target.writestr(name, source.read(name))
+        target.writestr("pytorch_model/data/zeros", bytes(10**7))
+
+
+def with_fewer_merges(folder, share):
+    lines = (folder / "merges.txt").read_text().splitlines(keepends=True)
+    (folder / "merges.txt").write_text("".join(lines[: round(share * len(lines))]))
+
+
+def test_a_scorers_weights_may_be_a_pickle(tmp_path):
+    folder = shutil.copytree(CLIP_FOLDER, tmp_path / "clip")
+    as_pickle(folder)
+    found, expected = (PictureScorer.load(one).model.state_dict() for one in (folder, CLIP_FOLDER))
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.9])
+@pytest.mark.parametrize(("scorer", "source"), [(PictureScorer, CLIP_FOLDER), (SoundScorer, CLAP_FOLDER)], ids=["picture", "sound"])
+def test_a_scorer_whose_merges_are_cut_at_the_end_of_a_line_is_refused(tmp_path, scorer, source, share):
+    folder = shutil.copytree(source, tmp_path / "scorer")
+    with_fewer_merges(folder, share)
+    with pytest.raises(ValueError, match=r"merges.txt is cut off: nothing in it makes \d+ tokens of vocab.json"):
+        scorer.load(folder)
+
+
+def test_a_scorers_pickle_that_unpacks_to_more_than_it_is_is_refused(tmp_path):
+    folder = shutil.copytree(CLIP_FOLDER, tmp_path / "clip")
+    as_pickle(folder)
+    packed(folder / "pytorch_model.bin")
+    with pytest.raises(ValueError, match=r"it unpacks to .* MB, and torch saves weights unpacked"):
+        PictureScorer.load(folder)
+
+
+def test_a_scorers_weight_in_which_one_number_stands_for_many_is_refused(tmp_path):
+    folder = shutil.copytree(CLAP_FOLDER, tmp_path / "clap")
+    as_pickle(folder, **{"logit_scale_a": torch.ones(1).expand(2**40)})
+    with pytest.raises(ValueError, match=f"its weight logit_scale_a has {2**40} numbers, more than the file holds"):
+        SoundScorer.load(folder)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import torch
 from diffusers import UNet2DConditionModel
 from diffusers_folders import edit_json, vae, write_folder
 from safetensors.torch import load_file, save_file
+from transformers import CLIPTextConfig, CLIPTextModel
 
 pytest.importorskip("comfy.sd", reason="COMFYUI_PATH does not name a ComfyUI folder")
 
@@ -151,6 +152,16 @@ def test_a_t5_is_refused_as_text_encoder(load, models, loads_nothing):
 
     with pytest.raises(ValueError, match='LoadDualUNets: audio_clip_name is "t5.safetensors". It is no CLIP text encoder. Choose'):
         load(audio_clip_name="t5.safetensors")
+
+
+def test_a_text_encoder_of_one_layer_that_comfyui_cannot_read_is_refused(load, models):
+    config = CLIPTextConfig(hidden_size=64, intermediate_size=64, num_attention_heads=1, num_hidden_layers=1)
+    save_file(CLIPTextModel(config).state_dict(), models / "text_encoders" / "one.safetensors")
+
+    with pytest.raises(
+        ValueError, match='LoadDualUNets: image_clip_name is "one.safetensors". A file of it is damaged, or of another model'
+    ):
+        load(image_clip_name="one.safetensors")
 
 
 def test_a_folder_without_unet_is_refused(load, models):

@@ -19,6 +19,7 @@ import soundfile
 import torch
 from hostile import write_huge_picture, write_lying_sound
 from PIL import Image
+from safetensors.torch import load_file
 
 from itsound_core.embedded import VOCODER_FOLDER
 from itsound_core.presets import PromptPair
@@ -158,6 +159,15 @@ def test_weights_that_unpack_to_more_than_their_file_are_refused_unread(
     make(folder / "vocoder.pt")
     monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("it was read"))
     with pytest.raises(ValueError, match=r"vocoder.pt cannot be read.*it unpacks to .* MB, and torch saves weights unpacked"):
+        load_vocoder(folder)
+
+
+def test_a_weight_in_which_one_number_stands_for_many_is_refused_before_it_is_copied(tmp_path: Path) -> None:
+    folder = shutil.copytree(VOCODER_FOLDER, tmp_path / "vocoder", ignore=lambda *_: ["vocoder.safetensors"])
+    weights = {name: weight.clone() for name, weight in load_file(VOCODER_FOLDER / "vocoder.safetensors").items()}
+    weights["conv_pre.bias"] = torch.ones(1, dtype=torch.float16).expand(2**45)  # in float32, 128 TiB
+    torch.save({"generator": weights}, folder / "vocoder.pt")
+    with pytest.raises(ValueError, match=r"vocoder.pt does not fit the config.json beside it: of another shape: conv_pre.bias"):
         load_vocoder(folder)
 
 
