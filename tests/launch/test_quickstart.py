@@ -263,6 +263,7 @@ def test_the_tests_at_full_size_run_alone_and_on_request(runs: list[tuple[list[s
 def test_a_sweep_that_is_stopped_writes_its_report_before_it_ends_and_has_not_held(tmp_path: Path) -> None:
     sweep = """
         import os, signal, sys, time
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # which is not there where the tests run in the background
         try:
             os.killpg(0, signal.SIGINT)  # as Ctrl-C, to all in the terminal
             time.sleep(60)
@@ -276,8 +277,9 @@ def test_a_sweep_that_is_stopped_writes_its_report_before_it_ends_and_has_not_he
     python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{tmp_path}/sweep.py" "$@"\n', encoding="utf-8")
     python.chmod(0o755)
     started = f"""
-        import sys, quickstart
+        import signal, sys, quickstart
         from pathlib import Path
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         quickstart.environment = lambda: Path({str(python)!r})
         quickstart.comfyui = quickstart.front_end = lambda version, python: Path(version)
         quickstart.install_browser = lambda: None
