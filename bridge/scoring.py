@@ -71,7 +71,8 @@ def gray_pictures(images: Tensor, node: str) -> Tensor:
     height, width = gray.shape[1:]
     if min(height, width) < SMALLEST_PICTURE:
         raise ValueError(
-            f"{node}: images are {width} x {height} pixels; at least {SMALLEST_PICTURE} a side are needed to see anything in them."
+            f"{node}: images are {width} x {height} pixels; at least {SMALLEST_PICTURE} a side are needed to see anything in them. "
+            "Use larger ones."
         )
     if height > width:
         raise ValueError(

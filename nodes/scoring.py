@@ -160,6 +160,8 @@ class KeepBest(io.ComfyNode):
         inputs.in_range(cls, locals())
         total = len(scores.picture)
         images = None if images is None else inputs.pixels(images, "KeepBest", "images")
+        if total == 0:
+            raise ValueError("KeepBest: scores are of no sample. Connect the scores of ScoreImageAndSound.")
         if count > total:
             raise ValueError(
                 f"KeepBest: count is {count}, but {total} samples were scored. Keep at most {total}, or sample a larger batch."

@@ -15,7 +15,7 @@ import folder_paths  # noqa: E402
 from comfy_execution.graph_utils import ExecutionBlocker  # noqa: E402
 
 from itsound_core.embedded import CLAP_FOLDER, CLIP_FOLDER  # noqa: E402
-from itsound_core.scoring import PictureScorer, SoundScorer  # noqa: E402
+from itsound_core.scoring import PictureScorer, Scores, SoundScorer  # noqa: E402
 
 RATE = 16000
 
@@ -113,7 +113,7 @@ def test_colours_are_scored_as_the_gray_that_sounds(nodes, scorer):
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"images": torch.rand(2, 1, 1, 3)}, "1 x 1 pixels"),
+        ({"images": torch.rand(2, 1, 1, 3)}, "1 x 1 pixels; .* Use larger ones"),
         ({"images": torch.rand(2, 256, 128, 3)}, "taller than wide"),
         ({"images": images(3)}, "images is a batch of 3 and audio a batch of 2"),
         ({"images": images() * torch.nan}, "NaN"),
@@ -180,6 +180,7 @@ def test_an_output_whose_input_is_open_blocks_what_uses_it_with_a_word(nodes):
     ("given", "told"),
     [
         ({"count": 3}, "count is 3, but 2 samples"),
+        ({"scores": Scores(torch.zeros(0), torch.zeros(0), (), ())}, "scores are of no sample. Connect"),
         ({"count": 0}, "count is 0; it is a whole number from 1"),
         ({"count": -1}, "count is -1; it is a whole number from 1"),
         ({"images": images(3)}, "images is a batch of 3"),

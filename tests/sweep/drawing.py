@@ -52,6 +52,7 @@ SMALL_IN: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
     "LoadScorers": {"picture_scorer_name": ("scorers/pictures",), "sound_scorer_name": ("scorers/sounds",)},
     "LoadColorModel": {"color_model_name": ("embedded", "diffusers/colour")},
     "LoadDualUNets": {"image_model_name": ("diffusers/picture", "embedded"), "audio_model_name": ("diffusers/sound", "embedded")},
+    "EmptySpectrogramLatent": {"seconds": (0.16, 0.64, 1.0, 1.28, 3.3, 10.24, 29.99), "batch_size": (1, 2, 3, 7)},
     "ImprintBaseline": {"seconds": (0.0, 0.2)},
     "ImprintRecording": {"seconds": (0.0, 0.2), "high_hz": (8000.0, 3000.0)},
     "ViewCanvas": {"view": ("none", "two-row square", "Riffusion")},
@@ -88,7 +89,14 @@ GOOD_IN: Mapping[tuple[str, str], SearchStrategy[Value]] = {
     ),
     ("KeepBest", "latents"): st.builds(Canvas, batch=st.just(2)),
     ("KeeperSearch", "latent_image"): st.builds(Canvas, width=st.sampled_from([3, 4, 8])),
-    ("ViewCanvas", "canvas"): st.builds(Picture, width=st.sampled_from([64, 128])),
+    ("ViewCanvas", "canvas"): st.builds(
+        Picture,
+        width=st.sampled_from([2, 64, 128]),
+        channels=st.sampled_from([1, 3, 4]),
+        batch=st.sampled_from([1, 2]),
+        dtype=st.sampled_from(["float32", "float16"]),
+        fill=st.sampled_from(["noise", "overshoot"]),
+    ),
 }
 """What a node's own socket is as a rule given, where not what every node's is."""
 TALL: Mapping[str, str] = {"two-row square": "square", "Riffusion": "riffusion"}

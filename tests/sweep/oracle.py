@@ -25,9 +25,9 @@ BEYOND_ANY_SOUND = 2.0**31
 """Samples that some node may have made of 32-bit integers; a node that promises full scale is held to it in promises.py."""
 OF_A_MODEL = re.compile(r"NaN|infinite")
 ACTS = (
-    "accept add allow ask bring change check choose close connect copy cut decode delete disconnect divide download draw empty encode "
-    "enter free give install keep leave load lower make move name raise remove rename render restart resize run save set shorten start "
-    "take turn type update upgrade use wait write"
+    "accept add allow ask bring change check choose close connect copy crop cut decode delete disconnect divide download draw empty encode "
+    "enter free give install keep leave load lower make move name raise remove rename render restart resize rotate run save set shorten "
+    "start take turn type update upgrade use wait write"
 )
 REMEDY = re.compile(
     rf"(?:[.?!:;,]\s|\b(?:and|or|then)\s)(?:(?:and|or|then|else|either|first)\s)?(?:{'|'.join(ACTS.split())})\b\W+\w", re.IGNORECASE
@@ -43,7 +43,7 @@ CALLED: Mapping[str, tuple[str, ...]] = {
     "view": ("latents", "rows"),
     "guider": ("latents", "noise mask", "positive", "negative", "expert", "model"),
     "examples": ("example",),
-} | {f"{side}_{prompt}": (f"{side}_model",) for side in ("image", "audio") for prompt in ("positive", "negative")}
+} | {f"{side}{prompt}": (f"{side}model", "hooks") for side in ("", "image_", "audio_") for prompt in ("positive", "negative")}
 """What errors call an input beside its name."""
 OF_EXPERTS = ("positive", "negative", "expert", "examples", "latents", "noise mask", "batch_index")
 """What the errors of a joint guider call that which came by sockets of other nodes."""

@@ -58,6 +58,8 @@ def _filled(shape: tuple[int, ...], dtype: torch.dtype, fill: str, low: float = 
 FILLS = {"zeros": 0.0, "ones": 1.0, "all NaN": NAN, "1e30": 1e30, "0..255": 200.0, "negative": -1.0}
 SPOTS = {"one NaN": NAN, "one infinite": INFINITY, "one -infinite": -INFINITY, "overshoot": 1.4}
 ODD_FILLS = (*FILLS, *SPOTS)
+NOT_FINITE = ("all NaN", "one NaN", "one infinite")
+"""Fills of what is right but for them: no node may take it, nor wait for a model to find it."""
 
 
 @dataclass(frozen=True)
@@ -213,6 +215,7 @@ ODD_PICTURES = (
     )
     | st.builds(Picture, dtype=st.sampled_from(DTYPES), fill=st.sampled_from(ODD_FILLS), view=st.sampled_from(["contiguous", "no batch", "5-D"]))
     | st.builds(Picture, width=st.sampled_from([1, 64, 1000]), batch=st.sampled_from([1, 2]))
+    | st.builds(Picture, fill=st.sampled_from(NOT_FINITE))
     | SOMETHING_ELSE
 )  # fmt: skip
 
@@ -230,6 +233,7 @@ ODD_SOUNDS = (
     | st.builds(Sound, dtype=st.sampled_from(DTYPES), fill=st.sampled_from(ODD_FILLS), rate=st.sampled_from([16000, 44100]))
     | st.builds(Sound, rate=st.sampled_from([NAN, INFINITY, 0, -1, 16000.0, 16000.5, "16000", None, True, 10**12, torch.tensor(16000), 1, 47981]))
     | st.builds(Sound, form=st.sampled_from(["no rate", "no waveform", "list", "2-D", "4-D", "tensor", "more keys"]))
+    | st.builds(Sound, fill=st.sampled_from(NOT_FINITE))
     | SOMETHING_ELSE
 )  # fmt: skip
 
@@ -249,6 +253,7 @@ ODD_CANVASES = (
     | st.builds(Canvas, form=st.sampled_from(["5-D", "3-D", "nested", "numbers", "no samples", "tensor"]), fill=st.sampled_from(["zeros", "noise"]))
     | st.builds(Canvas, batch=st.sampled_from([1, 2]), batch_index=st.sampled_from([(), (0,), (5, 9), (1, 2, 3), (-1,), (10**9, 0), (0.5,), ("a",), (None, 1)]))
     | st.builds(Canvas, mask=st.sampled_from(MASKS), batch=st.sampled_from([1, 2]), fill=st.sampled_from(["zeros", "noise"]))
+    | st.builds(Canvas, fill=st.sampled_from(NOT_FINITE))
     | SOMETHING_ELSE
 )  # fmt: skip
 
@@ -274,6 +279,7 @@ ODD_TEXT_CONDITIONINGS = (
     | st.builds(Text, fill=st.sampled_from(ODD_FILLS))
     | st.builds(Text, options=OPTIONS)
     | st.builds(Text, form=st.sampled_from(["tensor", "no options", "2-D", "None inside", "tuple", "text"]))
+    | st.builds(Text, fill=st.sampled_from(NOT_FINITE))
     | SOMETHING_ELSE
 )  # fmt: skip
 
