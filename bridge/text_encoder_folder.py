@@ -95,7 +95,7 @@ def load_text_encoder(folder: Path, embedding_directory: list[str] | None = None
     if not rows - PADDING < max(tokenizer.inv_vocab) + 1 <= rows:
         raise ValueError(
             f"{folders.tokenizer} has {max(tokenizer.inv_vocab) + 1} tokens, the text encoder beside it {rows}. "
-            "Both must come from the same model."
+            "Copy both from the same model."
         )
     path, weights = read_weights(folders.encoder, TRANSFORMERS, "a text encoder")
     weights = {native_text_name(name): tensor for name, tensor in weights.items() if not name.endswith("position_ids")}
@@ -174,7 +174,7 @@ def _read_adapter(folder: Path, width: int) -> dict[str, Tensor]:
     if config["condition_dim"] != width:
         raise ValueError(
             f"{folder / 'config.json'}: condition_dim is {config['condition_dim']}, the text encoder beside it is {width} wide. "
-            "Both must come from the same model."
+            "Copy both from the same model."
         )
     path = next((folder / name for name in ADAPTER_FILES if os.path.isfile(folder / name)), None)
     if path is None:

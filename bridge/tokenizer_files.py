@@ -59,7 +59,7 @@ def _require_agreement(vocabulary_path: Path, vocabulary: dict[str, Any], merges
     unknown = [token for left, right in merges for token in (left, right, left + right) if token not in vocabulary]
     if unknown:
         raise ValueError(
-            f"{merges_path} has a merge of or into {unknown[0]!r}, which {vocabulary_path.name} lacks. Both must come from the same model."
+            f"{merges_path} has a merge of or into {unknown[0]!r}, which {vocabulary_path.name} lacks. Copy both from the same model."
         )
     made = {left + right for left, right in merges}
     orphans = [token for token in vocabulary if token not in made and not _is_whole(token)]

@@ -77,7 +77,7 @@ def require_fit(path: Path, found: Shapes, expected: Shapes, optional: Collectio
     }
     if any(complaints.values()):
         details = "; ".join(f"{what}: {_briefly(names)}" for what, names in complaints.items() if names)
-        raise ValueError(f"{path} does not fit the config.json beside it: {details}. Both must come from the same model.")
+        raise ValueError(f"{path} does not fit the config.json beside it: {details}. Copy both from the same model.")
 
 
 def _briefly(names: list[str]) -> str:
