@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,7 @@ from launch.server import Server
 from . import prompts
 from .cancels import cancelled
 from .kills import alone, broken
+from .oracle import SILENT, Outcome, refusal
 from .soak import process_of
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ TITLE = "Full, read-only and slow disks"
 KINDS = ("ksampler", "search", "sds", "kept_sds", "song", "spectrogram")
 """Prompts that end in a node of ours that writes."""
 SLOW, DELAY = "slow", "20ms"
+FOLDER = "output"
 REMEDIES = ("Make room", "allow writing there")
 
 
@@ -77,20 +79,35 @@ DISKS: dict[str, tuple[Callable[[Path, int], None], Callable[[Path], None], tupl
 """By name what spoils the disk, what mends it, and the bytes that are left."""
 
 
+def inputs_of(server: Server) -> dict[str, list[str]]:
+    """Names of every node's inputs, and FOLDER: it is the folder that is at fault here, and no input."""
+    nodes = server.get("/object_info").items()
+    return {name: [FOLDER, *(one for group in node["input"].values() for one in group)] for name, node in nodes}
+
+
+def badly_said(error: str, inputs: Mapping[str, Sequence[str]]) -> list[str]:
+    """What is wrong with a failed run's error on a disk that cannot be written; nothing where it says what, where and what to do."""
+    node, failed, text = error.partition(" failed: ")
+    if not failed or not any(remedy in text for remedy in REMEDIES):
+        return [f"it says: {error}"]
+    outcome = refusal(inputs, node, text, worked=False, where="")  # whether models have worked: a disk may fill up meanwhile
+    return [f"{outcome.kind}: {outcome.text}"] if outcome.is_fault else []
+
+
 def tried(disk: str) -> list[tuple[str, str]]:
     """Each prompt on that disk, by its name, with what was wrong, or nothing."""
     spoil, mend, lefts = DISKS[disk]
     results = []
     with server_on(40) as server:
+        inputs = inputs_of(server)
         for number, (kind, left) in enumerate((kind, left) for kind in KINDS for left in lefts):
             prompt, wrong = prompts.MAKERS[kind](500 + number, 0), []
             spoil(server.output, left)
             try:
-                server.files_of(prompt)
+                if not server.files_of(prompt):
+                    wrong.append("nothing was saved, and nothing said")
             except QuickstartError as error:
-                said = str(error)
-                if not any(remedy in said for remedy in REMEDIES) or "failed: " not in said:
-                    wrong.append(f"it says: {said}")
+                wrong += badly_said(str(error), inputs)
             wrong += [f"{path.name} was left" for path in server.output.rglob("*.part")]
             wrong += broken(server.output) + [f"{name} is alone" for name in alone(server.output)]
             mend(server.output)
@@ -127,7 +144,8 @@ def tried_slowly() -> list[tuple[str, str]]:
 
     with server_on(200) as server:
         for number, kind in enumerate(KINDS, start=900):
-            wrong, fast = [], run(kind, number)
+            fast = run(kind, number)
+            wrong = [] if fast else ["nothing was saved, and nothing said"]
             with slowed(server):
                 began = time.monotonic()
                 try:
@@ -148,8 +166,6 @@ def tasks(hours: float) -> list[str]:
 
 
 def run(task: str, hours: float, log: Log) -> None:
-    from .oracle import SILENT, Outcome  # here, because by itself this runs without the sweep
-
     for name, wrong in tried_slowly() if task == SLOW else tried(task):
         with log.case(task, name) as outcomes:
             outcomes += [Outcome(SILENT, wrong)] if wrong else []

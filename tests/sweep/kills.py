@@ -99,28 +99,59 @@ def whole(prompt: prompts.Prompt) -> tuple[list[str], float]:
         return [prompts.digest(path) for path in server.files_of(prompt)], time.monotonic() - began
 
 
-def of_server(prompt: prompts.Prompt, times: int, seed: int, after_cancel: bool) -> list[str]:
-    """Faults of a prompt whose server is killed `times` and then left alone."""
+def of_server(prompt: prompts.Prompt, times: int, seed: int, after_cancel: bool, kept: str = "") -> list[str]:
+    """Faults of a prompt whose server is killed `times` and then left alone.
+
+    kept: the file, in the output folder, of a run that goes on when it is queued again.
+    """
     chance, faults = random.Random(seed), []
     made, seconds = whole(prompt)
+    at_work, halfway = 0, None
     with tempfile.TemporaryDirectory() as folder:
         base = Path(folder)
         for number in range(times):
             server = start(base)
             with contextlib.suppress(ProcessLookupError), server:
-                killed_after(server, prompt, chance.uniform(0.2, 0.9) * seconds, chance.uniform(0, 0.3) if after_cancel else None)
+                moment = chance.uniform(0.2, 0.9) * seconds
+                at_work += killed_after(server, prompt, moment, chance.uniform(0, 0.3) if after_cancel else None)
             faults += [f"kill {number}: {fault}" for fault in broken(base / "output")]
+            halfway = _halfway(base / "output" / kept, prompt) or halfway if kept else None
         with start(base) as server:
             again = [prompts.digest(path) for path in server.files_of(prompt)]
+            if halfway:
+                server.files_of(prompts.other())  # ComfyUI keeps nothing of the run before
+                torch.save(_at_its_end(halfway, prompt), base / "output" / kept)
+                shown = [prompts.digest(path) for path in server.files_of(prompt)]
+                faults += ["it began anew, and did not go on from what was kept"] if shown == made else []
+        faults += [] if made else ["it makes nothing"]
+        faults += [] if at_work else ["no kill came while it was at work"]
         faults += ["after the kills it made something else"] if again != made else []
+        faults += ["no cancel has kept a run that was on its way"] if kept and after_cancel and not halfway else []
         faults += [f"{name} has lost its pair" for name in alone(base / "output")]
     return faults
 
 
+def _halfway(file: Path, prompt: prompts.Prompt) -> dict | None:
+    """What a run of score distillation has kept, where it has begun and is not at its end."""
+    try:
+        kept = torch.load(file, weights_only=True)
+    except Exception:  # there is none, or it is damaged, which `broken` tells of
+        return None
+    return kept if 0 < kept["state"]["iteration"] < prompt["K"]["inputs"]["iterations"] else None
+
+
+def _at_its_end(kept: dict, prompt: prompts.Prompt) -> dict:
+    """The same, as if nothing were left to do: what goes on from it shows a canvas that no whole run ends with."""
+    return kept | {"state": kept["state"] | {"iteration": prompt["K"]["inputs"]["iterations"]}}
+
+
 def sds(times: int, seed: int) -> list[str]:
     """Half of the kills come while a cancel is keeping the state."""
-    prompt = prompts.sds(seed, SDS_SIZE, "killed")
-    return [*of_server(prompt, times, seed, after_cancel=True), *of_server(prompt, times, seed + 1, after_cancel=False)]
+    prompt, kept = prompts.sds(seed, SDS_SIZE, "killed"), "sds/killed.pt"
+    return [
+        *of_server(prompt, times, seed, after_cancel=True, kept=kept),
+        *of_server(prompt, times, seed + 1, after_cancel=False, kept=kept),
+    ]
 
 
 def search(times: int, seed: int) -> list[str]:
@@ -143,12 +174,13 @@ print("ready", flush=True)
 parent = os.getppid()
 while os.getppid() == parent:  # who stops the sweep stops this too
     node.execute(picture, sound, "sweep/killed")
+    print("saved", flush=True)
 """
 
 
 def save(times: int, seed: int) -> list[str]:
     """A process that saves pair after pair is killed at any moment."""
-    chance, faults, lost = random.Random(seed), [], 0
+    chance, said = random.Random(seed), 0
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder, "output")
         output.mkdir()
@@ -159,13 +191,16 @@ def save(times: int, seed: int) -> list[str]:
             while process.stdout.readline() != b"ready\n":
                 assert process.poll() is None, "it ended by itself"
             time.sleep(chance.uniform(0.05, 1.5))
+            assert process.poll() is None, "it ended by itself"
             process.kill()
+            said += process.stdout.read().count(b"saved\n")
             process.wait()
-        faults += broken(output)
-        lost = len(alone(output))
-        count = len(list(output.rglob("*.png")))
+        faults, lost = broken(output), len(alone(output))
+        pairs = len({path.stem for path in output.rglob("*_.*")}) - lost
     # Two names cannot appear at one instant: at most the last pair of each process may be half there, each of its files whole.
-    return faults + ([f"{lost} of {count} pictures without their sound after {times} kills"] if lost > times else [])
+    faults += [f"{lost} pictures or sounds without the other of their pair after {times} kills"] if lost > times else []
+    faults += [f"it said {said} times that a pair was saved, and {pairs} are there"] if pairs < said else []
+    return faults + ([f"only {said} pairs were saved in {times} runs, so that nothing was tried"] if said < times else [])
 
 
 EVALUATE = ["-m", "lab.evaluate", "run", "joint", "--count", "6", "--steps", "2", "--workers", "1", "--output"]
@@ -174,9 +209,12 @@ EVALUATE = ["-m", "lab.evaluate", "run", "joint", "--count", "6", "--steps", "2"
 def evaluate(times: int, seed: int) -> list[str]:
     """`lab.evaluate run`, killed with its workers, then run to its end."""
 
+    def lines_of(folder: Path) -> list[str]:
+        file = folder / "records.jsonl"
+        return file.read_text().splitlines() if file.exists() else []
+
     def records_of(folder: Path) -> list[dict]:
-        lines = (folder / "records.jsonl").read_text().splitlines()
-        return [{key: value for key, value in json.loads(line).items() if "second" not in key} for line in lines]
+        return [{key: value for key, value in json.loads(line).items() if "second" not in key} for line in lines_of(folder)]
 
     def command(folder: Path) -> subprocess.Popen[bytes]:
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
@@ -189,15 +227,21 @@ def evaluate(times: int, seed: int) -> list[str]:
         if command(unbroken).wait():
             return ["the run failed by itself"]
         seconds = time.monotonic() - began
-        for _ in range(times):
+        for number in range(times):
             process = command(disturbed)
             time.sleep(chance.uniform(0.3, 1.0) * seconds)
-            os.killpg(process.pid, signal.SIGKILL)
+            while number == times - 1 and not lines_of(disturbed) and process.poll() is None:
+                time.sleep(0.05)  # the last comes when there is something to go on from
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+        before = [line for line in lines_of(disturbed) if line.endswith("}")]
         if command(disturbed).wait():
             faults.append("the run could not go on")
+        if not before or lines_of(disturbed)[: len(before)] != before:
+            faults.append(f"it did not go on from the {len(before)} records that were there")
         key = json.dumps
-        if sorted(map(key, records_of(unbroken))) != sorted(map(key, records_of(disturbed))):
+        if not records_of(unbroken) or sorted(map(key, records_of(unbroken))) != sorted(map(key, records_of(disturbed))):
             faults.append("its records are others than an unbroken run's")
         faults += broken(disturbed)
     return faults
@@ -221,9 +265,8 @@ def two(times: int, seed: int) -> list[str]:
             one.start()
         for one in clients:
             one.join()
-    faults = [
-        f"client {number} got another {kind}" for (kind, given, number), got in results.items() if got and got != alone_made[kind, given]
-    ]
+    faults = [f"{kind} made nothing" for (kind, _), made in alone_made.items() if not made]
+    faults += [f"client {number} got another {kind}" for (kind, given, number), got in results.items() if got != alone_made[kind, given]]
     return faults + ([f"{2 * len(wanted) - len(results)} runs gave nothing"] if len(results) < 2 * len(wanted) else [])
 
 
