@@ -142,7 +142,7 @@ def test_a_vocabulary_without_a_number_for_each_token_is_named(load, models, cha
 def test_a_vocabulary_much_smaller_than_the_text_encoder_is_named(load, models, rows):
     edit_json(models / "diffusers" / "picture" / TEXT, vocab_size=rows)
 
-    with pytest.raises(ValueError, match=rf"tokenizer has \d+ tokens, the text encoder beside it {rows}. Both must"):
+    with pytest.raises(ValueError, match=rf"tokenizer has \d+ tokens, the text encoder beside it {rows}. Copy both from the same model"):
         load()
 
 
