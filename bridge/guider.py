@@ -339,8 +339,8 @@ def _check_experts(experts: Sequence[ModelExpert], guiders: Sequence[comfy.sampl
         if _describe(latent_format) != _describe(shared_format):
             raise ValueError(
                 f"{expert.node}: the {expert.name} model works on {_describe(latent_format)} latents, the {first.name} model on "
-                f"{_describe(shared_format)} latents. All must share one latent space: choose such as Stable "
-                "Diffusion 1.5 and Auffusion."
+                f"{_describe(shared_format)} latents. Choose models that share one latent space, as Stable Diffusion 1.5 and "
+                "Auffusion do."
             )
         if _is_flow(expert) != _is_flow(first):
             flow, other = (expert, first) if _is_flow(expert) else (first, expert)

@@ -725,7 +725,7 @@ def test_an_inpainting_model_is_refused(joint):
 def test_a_model_of_another_latent_space_is_refused(joint, image_model, family):
     other = image_model.clone()
     other.add_object_patch("latent_format", getattr(comfy.latent_formats, family)())
-    with pytest.raises(ValueError, match=rf"the audio model works on {family} \(16 channels.*share one latent space: choose such as"):
+    with pytest.raises(ValueError, match=rf"the audio model works on {family} \(16 channels.*Choose models that share one latent space"):
         joint(audio=other)
 
 
