@@ -200,6 +200,7 @@ HOST_ONLY = {
     "resampling.resample": "scipy's",
     "vocoder.fold_weight_norm": "on loading",
     "weights.shapes_of": "shapes only",
+    "weights.require_held": "sizes only",
 }
 
 WAITS = {
