@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -99,9 +100,29 @@ def _load_clip(socket: str, name: str) -> comfy.sd.CLIP:
             raise ValueError("It is no CLIP text encoder. Choose the one of Stable Diffusion 1.5, often named clip_l.safetensors.")
         options = {"embedding_directory": folder_paths.get_folder_paths("embeddings"), "clip_type": comfy.sd.CLIPType.STABLE_DIFFUSION}
         if TRANSFORMERS_5 in weights:  # load_clip would find none of its names and leave the weights as they happen to lie in memory
-            renamed = {native_text_name(tensor): weight for tensor, weight in weights.items()}
-            return comfy.sd.load_text_encoder_state_dicts([renamed], **options)
-        return comfy.sd.load_clip([str(path)], **options)
+            weights = {native_text_name(tensor): weight for tensor, weight in weights.items()}
+            clip = comfy.sd.load_text_encoder_state_dicts([weights], **options)
+        else:
+            clip = comfy.sd.load_clip([str(path)], **options)
+        _require_whole(clip, weights.keys())
+        return clip
+
+
+def _require_whole(clip: comfy.sd.CLIP, found: Collection[str]) -> None:
+    """ComfyUI only logs what a file lacks, and leaves those weights as they happen to lie in memory. Raises ValueError where it lacks any.
+
+    A projection of the text, which no prompt of these models passes, may be missing.
+    """
+    encoder = clip.cond_stage_model
+    if not hasattr(encoder, "clip"):
+        return
+    expected = getattr(encoder, encoder.clip).transformer.state_dict()
+    missing = [name for name in expected if name not in found and not name.startswith("text_projection")]
+    if missing:
+        raise ValueError(
+            f"It lacks {len(missing)} of the text encoder's {len(expected)} weights, such as {missing[0]}. Copy the whole file again, or "
+            "choose the one of Stable Diffusion 1.5, often named clip_l.safetensors."
+        )
 
 
 def _borrow_clip(side: str, model_name: str, clip: comfy.sd.CLIP | None) -> comfy.sd.CLIP:
