@@ -280,7 +280,7 @@ def read_config(path: Path, fmt: SpectrogramFormat = AUFFUSION) -> HiFiGANConfig
     try:
         config = HiFiGANConfig.from_dict(values)
     except ValueError as error:
-        raise ValueError(f"{path} is not a config of a HiFi-GAN generator: {error}") from error
+        raise ValueError(f"{path} is not a config of a HiFi-GAN generator: {error} Download it again.") from error
     if config.num_mels != fmt.n_mels:
         raise ValueError(
             f"{path}: num_mels is {config.num_mels}, but the spectrogram has {fmt.n_mels} mel bins. "
