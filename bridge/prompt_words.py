@@ -94,7 +94,10 @@ def load_tokenizer(folder: Path, max_length: int, embedding_size: int, embedding
     except ValueError:
         raise
     except Exception as error:  # what transformers raises of odd settings differs with its version; nothing in there asks for an interrupt
-        raise ValueError(f"{folder}: its tokenizer cannot be built ({type(error).__name__}: {error}). {COPY_AGAIN}") from error
+        said = "a setting is of another kind than is needed" if isinstance(error, (AttributeError, TypeError, LookupError)) else error
+        raise ValueError(
+            f"{folder}: its tokenizer cannot be built from tokenizer_config.json and what is beside it: {said}. {COPY_AGAIN}"
+        ) from error
     special = {"start": tokenizer.start_token, "end": tokenizer.end_token, "padding": tokenizer.pad_token}
     missing = [name for name, token in special.items() if token not in tokenizer.inv_vocab]
     if missing:

@@ -196,6 +196,10 @@ def test_a_scorers_weight_in_which_one_number_stands_for_many_is_refused(tmp_pat
         ),
         (lambda folder: without_a_weight(folder / "model.safetensors"), "lacks 1 of the CLIP model's weights"),
         (lambda folder: (folder / "preprocessor_config.json").unlink(), "cannot be loaded as a CLIP"),
+        (
+            lambda folder: (folder / "tokenizer_config.json").write_text("3"),
+            r"cannot be loaded as a CLIP model \(a setting in its JSON files is of another kind than is needed\)\. Copy",
+        ),
     ],
     ids=[
         "no config",
@@ -207,6 +211,7 @@ def test_a_scorers_weight_in_which_one_number_stands_for_many_is_refused(tmp_pat
         "code",
         "a weight less",
         "no preprocessor",
+        "a number for settings",
     ],
 )
 def test_a_folder_that_is_no_scorer_is_refused_by_name(tmp_path, spoil, told):

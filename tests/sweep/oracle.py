@@ -26,7 +26,7 @@ BEYOND_ANY_SOUND = 2.0**31
 OF_A_MODEL = re.compile(r"NaN|infinite")
 ACTS = (
     "accept add allow ask bring change check choose close connect copy crop cut decode delete disconnect divide download draw empty encode "
-    "enter free give install keep leave load lower make move name raise remove rename render restart resize rotate run save set shorten "
+    "enter free give install keep leave load lower make move name put raise remove rename render restart resize rotate run save set shorten "
     "start take turn type update upgrade use wait write"
 )
 REMEDY = re.compile(
