@@ -16,6 +16,7 @@ from typing import Any
 
 from comfy.sd1_clip import SDTokenizer, escape_important, token_weights, unescape_important
 
+from ..itsound_core.weights import ODD_CONTENT
 from .model_configs import COPY_AGAIN, read_json
 from .tokenizer_files import require_tokenizer
 
@@ -94,7 +95,7 @@ def load_tokenizer(folder: Path, max_length: int, embedding_size: int, embedding
     except ValueError:
         raise
     except Exception as error:  # what transformers raises of odd settings differs with its version; nothing in there asks for an interrupt
-        said = "a setting is of another kind than is needed" if isinstance(error, (AttributeError, TypeError, LookupError)) else error
+        said = "a setting is of another kind than is needed" if isinstance(error, ODD_CONTENT) else error
         raise ValueError(
             f"{folder}: its tokenizer cannot be built from tokenizer_config.json and what is beside it: {said}. {COPY_AGAIN}"
         ) from error

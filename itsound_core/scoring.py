@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .resampling import resample
-from .weights import require_held, require_unpacked
+from .weights import ODD_CONTENT, require_held, require_unpacked
 
 if TYPE_CHECKING:
     from transformers import ClapModel, ClapProcessor, CLIPModel, CLIPProcessor
@@ -25,8 +25,6 @@ VOCABULARY_FILE, MERGES_FILE = "vocab.json", "merges.txt"
 END_OF_WORD = "</w>"
 ORPHANS = 0.01
 """Share of a vocabulary that may come of no merge: RoBERTa's has four special tokens and some made-up words."""
-ODD_SETTINGS = (AttributeError, TypeError, LookupError, NameError)
-"""What transformers raises of settings that it does not look at."""
 MOST_FEATURES, MOST_OF_ANYTHING = 2**12, 10**7
 """Of a preprocessor's settings, several times those of the largest models published."""
 CROP_STRIDES = 8
@@ -190,7 +188,7 @@ def _load(folder: Path, kind: str, model_class: Any, processor_class: Any) -> tu
         said = f"{type(error).__name__}: {error}"
         if isinstance(error, pickle.UnpicklingError) or "weights_only" in said:  # torch's own text advises to run the file's code
             said = "its weights are a pickle that is damaged or brings code, none of which was run"
-        elif isinstance(error, ODD_SETTINGS):  # Python's words on transformers' code help nobody
+        elif isinstance(error, ODD_CONTENT):
             said = "a setting in its JSON files is of another kind than is needed"
         raise ValueError(f"{folder} cannot be loaded as a {name} model ({said}). {remedy}") from error
     if missing := sorted(report["missing_keys"]):

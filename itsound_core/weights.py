@@ -13,6 +13,8 @@ from torch import Tensor
 
 Shapes = Mapping[str, tuple[int, ...]]
 NAMED = 3
+ODD_CONTENT = (AttributeError, TypeError, LookupError, NameError)
+"""What libraries raise of a content that they do not look at: Python's words on their code, which help nobody."""
 
 
 def shapes_of(weights: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
@@ -60,7 +62,8 @@ def unreadable(path: Path, error: Exception) -> ValueError:
             f"{path} cannot be read: it is truncated, no file of weights, or a pickle that brings code, none of which was run. "
             "Download it again, as .safetensors where there is one."
         )
-    return ValueError(f"{path} cannot be read; it is truncated or not a file of weights. Download it again. ({error})")
+    said = "" if isinstance(error, ODD_CONTENT) else f" ({error})"
+    return ValueError(f"{path} cannot be read; it is truncated or not a file of weights. Download it again.{said}")
 
 
 def require_fit(path: Path, found: Shapes, expected: Shapes, optional: Collection[str] = ()) -> None:

@@ -113,8 +113,8 @@ def _vae_file(models: Models) -> Layout:
 
 
 def _text_file(models: Models) -> Layout:
-    """A text encoder in a file of its own, read by two models of its width; ComfyUI wants the vocabulary whole, and not every layer."""
-    config = CLIPTextConfig(hidden_size=FULL_WIDTH, intermediate_size=4 * FULL_WIDTH, num_attention_heads=12, num_hidden_layers=2)
+    """A text encoder in a file of its own, read by two models of its width: whole, as large as Stable Diffusion 1.5's."""
+    config = CLIPTextConfig(hidden_size=FULL_WIDTH, intermediate_size=4 * FULL_WIDTH, num_attention_heads=12)
     torch.save(CLIPTextModel(config).half().state_dict(), models.folder / "text_encoders" / "own.bin")
     write_folder(models.folder / "diffusers" / "own", seed=1, cross_attention_dim=FULL_WIDTH)
     return _pair(models.folder, "diffusers/own", models.folder / "text_encoders", FULL_WIDTH, image_clip_name="own.bin")

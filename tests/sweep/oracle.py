@@ -25,9 +25,9 @@ BEYOND_ANY_SOUND = 2.0**31
 """Samples that some node may have made of 32-bit integers; a node that promises full scale is held to it in promises.py."""
 OF_A_MODEL = re.compile(r"NaN|infinite")
 ACTS = (
-    "accept add allow ask bring change check choose close connect copy crop cut decode delete disconnect divide download draw empty encode "
-    "enter free give install keep leave load lower make move name put raise remove rename render restart resize rotate run save set shorten "
-    "start take turn type update upgrade use wait write"
+    "accept add allow ask bring change check choose close connect copy crop cut decode delete disconnect divide download draw empty "
+    "encode enter free give install keep leave load lower make move name put raise remove rename render restart resize rotate run "
+    "save set shorten start take turn type update upgrade use wait write"
 )
 REMEDY = re.compile(
     rf"(?:[.?!:;,]\s|\b(?:and|or|then)\s)(?:(?:and|or|then|else|either|first)\s)?(?:{'|'.join(ACTS.split())})\b\W+\w", re.IGNORECASE
