@@ -22,6 +22,8 @@ from .environment import INPUTS, QuickstartError, link_pack
 
 HOST = "127.0.0.1"
 START_LIMIT = 600.0
+STARTS = 3
+"""How often a port of its own choice may be taken by another program before ComfyUI, which needs some seconds, listens there."""
 TEXT, CLOSE, PING, PONG = 1, 8, 9, 10
 
 
@@ -90,22 +92,28 @@ class Server:
     """`with Server(...) as server:` a running ComfyUI with this pack and what its templates load in it, stopped at the end.
 
     `base` holds its models, custom nodes, input and user folders, so that ComfyUI's own tree stays as it was; `output` is where its save
-    nodes write; everything it says goes into `base/comfyui.log`.
+    nodes write; everything it says goes into `base/comfyui.log`. Without `port` it takes a free one.
+
+    Raises QuickstartError when ComfyUI ends while it starts, or does not answer in time; what another server answers at its port is not
+    taken for its own.
     """
 
     def __init__(self, python: Path, comfyui: Path, base: Path, output: Path, port: int = 0, options: tuple[str, ...] = ()) -> None:
         self.base, self.output, self.log = base, output, base / "comfyui.log"
-        self.port = port or free_port()
-        self.url = f"http://{HOST}:{self.port}"
+        self.port, self._starts = (port, 1) if port else (free_port(), STARTS)
         self._process: subprocess.Popen[bytes] | None = None
         self._log_file: IO[bytes] | None = None
         self.command = [
-            str(python), str(comfyui / "main.py"), "--listen", HOST, "--port", str(self.port),
+            str(python), str(comfyui / "main.py"), "--listen", HOST,
             "--base-directory", str(base), "--output-directory", str(output),
             "--database-url", f"sqlite:///{(base / 'user' / 'comfyui.db').as_posix()}",
             "--use-pytorch-cross-attention", "--preview-method", "auto", "--disable-auto-launch",
             "--disable-api-nodes", *options,
         ]  # fmt: skip
+
+    @property
+    def url(self) -> str:
+        return f"http://{HOST}:{self.port}"
 
     def __enter__(self) -> Server:
         for folder in (self.base / "user", self.output):
@@ -113,35 +121,48 @@ class Server:
         shutil.copytree(INPUTS, self.base / "input", dirs_exist_ok=True)
         link_pack(self.base / "custom_nodes")
         self._log_file = self.log.open("wb")
-        self._process = subprocess.Popen(self.command, stdout=self._log_file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
         try:
-            self._wait_until_it_answers()
+            self._start()
         except BaseException:
             self.__exit__()
             raise
         return self
 
-    def _wait_until_it_answers(self) -> None:
+    def _start(self) -> None:
+        for left in reversed(range(self._starts)):
+            command = [*self.command, "--port", str(self.port)]
+            self._process = subprocess.Popen(command, stdout=self._log_file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
+            if self._answers():
+                return
+            if not left or free_port(self.port) == self.port:
+                raise QuickstartError(f"ComfyUI stopped while it was starting. The end of {self.log}:\n{self.log_tail()}")
+            self.port = free_port()
+
+    def _answers(self) -> bool:
+        """Wait until it answers: True; or until it ended: False."""
         end = time.monotonic() + START_LIMIT
         while time.monotonic() < end:
             if not self.running:
-                raise QuickstartError(f"ComfyUI stopped while it was starting. The end of {self.log}:\n{self.log_tail()}")
+                return False
             try:
-                self.get("/system_stats")
-                return
-            except OSError:
-                time.sleep(0.25)
+                if str(self.base) in self.get("/system_stats")["system"]["argv"]:
+                    return True
+            except (OSError, ValueError, LookupError, TypeError):  # nothing listens yet, or a program that is no ComfyUI
+                pass
+            time.sleep(0.25)
         raise QuickstartError(f"ComfyUI did not answer at {self.url} within {START_LIMIT:.0f} s. The end of {self.log}:\n{self.log_tail()}")
 
     def __exit__(self, *_: object) -> None:
-        assert self._process and self._log_file
+        assert self._log_file
+        self._log_file.close()
+        if self._process is None:
+            return
         self._process.terminate()
         try:
             self._process.wait(10)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        self._log_file.close()
 
     @property
     def running(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.server
 import json
 import os
 import socket
@@ -9,6 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
+import threading
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -19,7 +21,7 @@ import pytest
 import quickstart
 from launch import environment, workflow
 from launch.environment import QuickstartError
-from launch.server import free_port
+from launch.server import Server, free_port
 
 
 @pytest.fixture
@@ -171,6 +173,47 @@ def test_a_port_is_given_again_when_a_server_with_an_open_page_was_stopped() -> 
     connection.close()  # the server's side first, so that its end lingers
     page.close()
     assert free_port(port) == port
+
+
+COMFYUI_THAT_STARTS = """
+import http.server, json, sys, time
+
+class Stats(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(json.dumps({"system": {"argv": sys.argv}}).encode())
+
+time.sleep(1)
+http.server.HTTPServer(("127.0.0.1", int(sys.argv[sys.argv.index("--port") + 1])), Stats).serve_forever()
+"""
+
+
+class Answers(http.server.BaseHTTPRequestHandler):
+    body = b""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(self.body)
+
+
+@pytest.mark.parametrize("body", [b'{"system": {"argv": ["main.py", "--base-directory", "elsewhere"]}}', b"[]", b"no ComfyUI"])
+def test_what_another_server_answers_at_the_port_is_not_believed(tmp_path: Path, body: bytes) -> None:
+    (tmp_path / "main.py").write_text(COMFYUI_THAT_STARTS)
+    server = Server(Path(sys.executable), tmp_path, tmp_path / "own", tmp_path / "output")
+    taken = server.port
+    with http.server.HTTPServer(("127.0.0.1", taken), type("Other", (Answers,), {"body": body})) as other:
+        threading.Thread(target=other.serve_forever, daemon=True).start()
+        with server:
+            assert server.port != taken and server.running
+            assert str(tmp_path / "own") in server.get("/system_stats")["system"]["argv"]
+        with (
+            pytest.raises(QuickstartError, match="stopped while it was starting"),
+            Server(Path(sys.executable), tmp_path, tmp_path / "own", tmp_path / "output", taken),
+        ):
+            pass
+        other.shutdown()
 
 
 def test_a_wish_reaches_the_text_that_a_link_leads_to() -> None:
