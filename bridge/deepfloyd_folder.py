@@ -24,7 +24,7 @@ import comfy.utils
 import torch
 from torch import nn
 
-from ..itsound_core.weights import require_fit, shapes_of
+from ..itsound_core.weights import require_fit, shapes_of, told
 from . import files, inputs
 from .model_configs import COPY_AGAIN, read_config, require_keys, share
 from .models import WEIGHT_DTYPES
@@ -148,7 +148,7 @@ def _made_of(kind: Any, path: Path, config: Mapping[str, Any]) -> Any:
     try:
         return kind.from_config(config)
     except files.UNREADABLE as error:
-        raise ValueError(f"{path} describes nothing that diffusers can build ({error}). {COPY_AGAIN}") from error
+        raise ValueError(f"{path} describes nothing that diffusers can build{told(error)}. {COPY_AGAIN}") from error
 
 
 def _read_settings(path: Path, settings: Mapping[str, Any], kind: str) -> dict[str, Any]:

@@ -17,7 +17,7 @@ import folder_paths
 from safetensors import SafetensorError
 
 from ..itsound_core.captions import clean
-from ..itsound_core.weights import require_unpacked, unreadable
+from ..itsound_core.weights import require_unpacked, told, unreadable
 
 EMBEDDED, FROM_MODEL = "embedded", "from the model"
 MODEL_INDEX, UNET_CONFIG = "model_index.json", "unet/config.json"
@@ -159,7 +159,7 @@ def naming(node: str, socket: str, name: str) -> Iterator[None]:
         reason = str(error)
         if not isinstance(error, (ValueError, OSError)) or isinstance(error, (json.JSONDecodeError, UnicodeError)):
             # These say what failed in the code, not in which file.
-            reason = f"A file of it is damaged, or of another model. Copy it again from its source. ({type(error).__name__}: {error})"
+            reason = f"A file of it is damaged, or of another model. Copy it again from its source.{told(error)}"
         raise ValueError(f'{node}: {socket} is "{_shown(name)}". {reason}') from error
 
 

@@ -55,6 +55,11 @@ def require_held(weights: Mapping[str, Tensor]) -> None:
             raise ValueError(f"its weight {name} has {weight.numel()} numbers, more than the file holds")
 
 
+def told(error: Exception) -> str:
+    """The text of an error in brackets, for the end of a sentence; nothing where it is Python's, of a library's code."""
+    return "" if isinstance(error, ODD_CONTENT) else f" ({error})"
+
+
 def unreadable(path: Path, error: Exception) -> ValueError:
     """What to tell of a file of weights that raised `error` when it was read with weights_only=True."""
     if isinstance(error, pickle.UnpicklingError):  # torch's own text advises to run the file's code
@@ -62,8 +67,7 @@ def unreadable(path: Path, error: Exception) -> ValueError:
             f"{path} cannot be read: it is truncated, no file of weights, or a pickle that brings code, none of which was run. "
             "Download it again, as .safetensors where there is one."
         )
-    said = "" if isinstance(error, ODD_CONTENT) else f" ({error})"
-    return ValueError(f"{path} cannot be read; it is truncated or not a file of weights. Download it again.{said}")
+    return ValueError(f"{path} cannot be read; it is truncated or not a file of weights. Download it again.{told(error)}")
 
 
 def require_fit(path: Path, found: Shapes, expected: Shapes, optional: Collection[str] = ()) -> None:
