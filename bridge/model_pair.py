@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,7 +17,7 @@ import torch
 from ..itsound_core import embedded
 from ..itsound_core.latents import LATENT_CHANNELS
 from ..itsound_core.weights import shapes_of
-from . import files
+from . import completeness, files
 from .models import WEIGHT_DTYPES, check_header, load_model
 from .text_encoder_folder import native_text_name
 
@@ -104,25 +103,9 @@ def _load_clip(socket: str, name: str) -> comfy.sd.CLIP:
             clip = comfy.sd.load_text_encoder_state_dicts([weights], **options)
         else:
             clip = comfy.sd.load_clip([str(path)], **options)
-        _require_whole(clip, weights.keys())
+        remedy = "Copy the whole file again, or choose the one of Stable Diffusion 1.5, often named clip_l.safetensors."
+        completeness.require_whole_text_encoder(clip, weights, remedy)
         return clip
-
-
-def _require_whole(clip: comfy.sd.CLIP, found: Collection[str]) -> None:
-    """ComfyUI only logs what a file lacks, and leaves those weights as they happen to lie in memory. Raises ValueError where it lacks any.
-
-    A projection of the text, which no prompt of these models passes, may be missing.
-    """
-    encoder = clip.cond_stage_model
-    if not hasattr(encoder, "clip"):
-        return
-    expected = getattr(encoder, encoder.clip).transformer.state_dict()
-    missing = [name for name in expected if name not in found and not name.startswith("text_projection")]
-    if missing:
-        raise ValueError(
-            f"It lacks {len(missing)} of the text encoder's {len(expected)} weights, such as {missing[0]}. Copy the whole file again, or "
-            "choose the one of Stable Diffusion 1.5, often named clip_l.safetensors."
-        )
 
 
 def _borrow_clip(side: str, model_name: str, clip: comfy.sd.CLIP | None) -> comfy.sd.CLIP:
@@ -154,6 +137,7 @@ def _load_vae(name: str) -> comfy.sd.VAE:
             weights, metadata = comfy.utils.load_torch_file(str(path), safe_load=True, return_metadata=True)
         vae = comfy.sd.VAE(sd=weights, metadata=metadata)
         vae.throw_exception_if_invalid()
+        completeness.require_whole_vae(vae, weights, "Copy the whole file again, or choose the VAE of SD 1.5.")
         if vae.latent_channels != LATENT_CHANNELS:
             raise ValueError(f"Its latents have {vae.latent_channels} channels, SD 1.x's {LATENT_CHANNELS}. Choose the VAE of SD 1.5.")
     return vae

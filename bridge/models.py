@@ -11,13 +11,15 @@ import comfy.model_detection
 import comfy.model_patcher
 import comfy.sd
 import comfy.supported_models_base
+import comfy.utils
 import folder_paths
 import torch
+from torch import Tensor
 
 from ..itsound_core import embedded
 from ..itsound_core.latents import LATENT_CHANNELS
 from ..itsound_core.weights import shapes_in
-from . import files
+from . import completeness, files
 from .text_encoder_folder import load_text_encoder
 from .unet_folder import load_unet
 from .vae_folder import load_vae
@@ -90,12 +92,20 @@ def load_model(name: str, embedded_folder: Path, options: dict[str, Any], want_c
         else:
             loaded = Loaded(comfy.sd.load_diffusion_model(str(path), model_options=options), None, None)
     _require_sd1(loaded.model.model.model_config)
+    completeness.require_whole(loaded.model, loaded.clip, loaded.vae, _weights_of(path))
     return loaded
+
+
+def _weights_of(path: Path) -> dict[str, Tensor]:
+    """Tensors by name of a single file, without their numbers: nothing of it is loaded."""
+    if path.suffix in WITH_HEADER:
+        return {name: torch.empty(shape, device="meta") for name, shape in shapes_in(path).items()}
+    return comfy.utils.load_torch_file(str(path), safe_load=True, device=torch.device("meta"))
 
 
 def _detect(path: Path) -> comfy.supported_models_base.BASE:
     """What ComfyUI takes a safetensors file for."""
-    weights = {name: torch.empty(shape, device="meta") for name, shape in shapes_in(path).items()}
+    weights = _weights_of(path)
     if any("time_embed" in name and name.endswith("cond_proj.weight") for name in weights):
         raise ValueError(
             "It takes the guidance scale as an input (LCM), which ComfyUI does not feed. Copy the model's whole folder, as diffusers saves "

@@ -1,0 +1,70 @@
+"""Whether a single file has all weights of the parts that were loaded from it.
+
+ComfyUI only logs what a file lacks, and leaves those weights as they happen to lie in memory: noise, or another model's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+import comfy.diffusers_convert
+import comfy.model_detection
+import comfy.model_patcher
+import comfy.sd
+import comfy.utils
+from comfy.ldm.models.autoencoder import AutoencoderKL
+from torch import Tensor, nn
+
+from .weight_files import native_shapes
+
+COPY_AGAIN = "Copy the whole file again from its source."
+NATIVE_UNET = "input_blocks."
+VAE_OF_DIFFUSERS = "decoder.up_blocks.0.resnets.0.norm1.weight"
+"""By which ComfyUI tells diffusers' names from its own."""
+OPTIONAL = "text_projection"
+"""Of the text, which no prompt of these models passes."""
+
+
+def require_whole(
+    model: comfy.model_patcher.ModelPatcher, clip: comfy.sd.CLIP | None, vae: comfy.sd.VAE | None, weights: Mapping[str, Tensor]
+) -> None:
+    """Refuse a checkpoint, or a file of a UNet, that lacks weights of what was loaded from it.
+
+    weights: what the file holds, by its own names; tensors without their numbers will do. Raises ValueError naming the part.
+    """
+    prefix = comfy.model_detection.unet_prefix_from_state_dict(weights)
+    unet: Collection[str] = _under(prefix, weights) or weights
+    config = model.model.model_config
+    if not any(name.startswith(NATIVE_UNET) for name in unet):
+        native = comfy.utils.unet_to_diffusers(config.unet_config)
+        unet = {native[name] for name in unet if name in native}
+    _require(model.model.diffusion_model, unet, "UNet", COPY_AGAIN)
+    if vae is not None:
+        require_whole_vae(vae, _under("first_stage_model.", weights), COPY_AGAIN)
+    if clip is not None:
+        require_whole_text_encoder(clip, _under("clip_l.transformer.", config.process_clip_state_dict(dict(weights))), COPY_AGAIN)
+
+
+def require_whole_vae(vae: comfy.sd.VAE, weights: Mapping[str, Tensor], remedy: str) -> None:
+    """Refuse a VAE of whose weights its file lacks some; named as ComfyUI or as diffusers names them. Raises ValueError."""
+    if isinstance(vae.first_stage_model, AutoencoderKL):
+        native = comfy.diffusers_convert.convert_vae_state_dict(weights) if VAE_OF_DIFFUSERS in weights else weights
+        _require(vae.first_stage_model, native, "VAE", remedy)
+
+
+def require_whole_text_encoder(clip: comfy.sd.CLIP, names: Collection[str], remedy: str) -> None:
+    """Refuse a CLIP text encoder of whose weights its file lacks some. Raises ValueError."""
+    encoder = clip.cond_stage_model
+    if hasattr(encoder, "clip"):
+        _require(getattr(encoder, encoder.clip).transformer, names, "text encoder", remedy)
+
+
+def _under(prefix: str, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): weight for name, weight in weights.items() if name.startswith(prefix)}
+
+
+def _require(module: nn.Module, found: Collection[str], part: str, remedy: str) -> None:
+    expected = [name for name in native_shapes(module) if name.endswith((".weight", ".bias"))]
+    missing = [name for name in expected if name not in found and not name.startswith(OPTIONAL)]
+    if missing:
+        raise ValueError(f"It lacks {len(missing)} of the {part}'s {len(expected)} weights, such as {missing[0]}. {remedy}")
