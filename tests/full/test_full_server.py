@@ -15,10 +15,10 @@ from launch.server import Server
 pytestmark = [pytest.mark.full, pytest.mark.timeout(3600)]
 
 
-def test_picture_and_sound_come_out_of_the_whole_graph(models, tmp_path):
+def test_picture_and_sound_come_out_of_the_whole_graph(scratch, tmp_path):
     full_size = pytest.importorskip("full_size")
-    full_size.write_vocoder(models / "diffusers" / "auffusion" / "vocoder")
-    shutil.copytree(models, tmp_path / "models", copy_function=os.link)
+    full_size.write_vocoder(scratch / "diffusers" / "auffusion" / "vocoder")
+    shutil.copytree(scratch, tmp_path / "models", copy_function=os.link)
     server = Server(Path(sys.executable), Path(os.environ["COMFYUI_PATH"]), tmp_path, tmp_path / "output", options=("--cpu",))
     template = workflow.load(environment.REPO / "workflows" / "10 Inside one sample.json")
     with server:

@@ -8,6 +8,7 @@ wrong tensor, scale, token or timestep makes 1e-1 and more.
 from __future__ import annotations
 
 import gc
+import importlib
 import shutil
 from types import SimpleNamespace
 
@@ -122,8 +123,9 @@ def test_the_vae_encodes_and_decodes_as_diffusers(loaders, pair, models, record_
     latent = torch.randn(1, 4, 16, 32, generator=torch.Generator().manual_seed(2))
     expected = (reference.decode(latent).sample / 2 + 0.5).clamp(0, 1)
     posterior = reference.encode(expected * 2 - 1).latent_dist.mode()
+    of_folder = importlib.import_module(loaders.__package__.removesuffix("nodes") + "bridge.vae_folder").load_vae(models / SD15)
 
-    for name, vae in (("of a checkpoint", pair.vae), ("of a folder", loaders.load_vae(models / SD15))):
+    for name, vae in (("of a checkpoint", pair.vae), ("of a folder", of_folder)):
         agree(vae.decode(latent), expected.movedim(1, -1), record_property, f"decoded by the VAE {name}")
         agree(vae.encode(expected.movedim(1, -1)), posterior, record_property, f"encoded by the VAE {name}")
 

@@ -1,8 +1,9 @@
 """Part: other versions of ComfyUI. Every template at four steps on each, compared between versions, and the suite's tests.
 
 The ordinary suite takes the newest and the floor whole. Here the versions between them run the tests of nodes, where what the pack uses of
-ComfyUI is used one by one, and the templates in a real server; the server tests, which are mostly templates again, with more than two
-hours. The browser tests, in each renderer on both front ends, are ComfyUI's newest alone: a front end is no part of its version.
+ComfyUI is used one by one, and the templates in a real server; with more than two hours the server tests too, which are mostly templates
+again, and the newest the tests of full-size models, which the ordinary suite leaves out. The browser tests, in each renderer on both front
+ends, are ComfyUI's newest alone: a front end is no part of its version.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ STEPS = 4
 FAILED = 1
 """What pytest ends with where tests failed, which are told of one by one."""
 WHOLE = 4.0
-"""Hours from which the versions between run the server tests too."""
-BROWSER = f"browser-{NEWEST}"
+"""Hours from which the versions between run the server tests too, and the newest those of full-size models."""
+BROWSER, FULL = f"browser-{NEWEST}", f"tests-{NEWEST}-full"
 OLDER = ("0.18.2", "0.16.3")
 
 
@@ -73,6 +74,7 @@ def tasks(hours: float) -> list[str]:
     rooms = ("nodes", "comfyui") if hours >= WHOLE else ("nodes",)
     between = [version for version in COMFYUI_RELEASES if version not in (NEWEST, FLOOR)]
     tests = [f"tests-{version}-{room}" for version in between for room in rooms]
+    tests += [FULL] if hours >= WHOLE else []
     return [f"templates-{version}" for version in COMFYUI_RELEASES] + tests + [BROWSER]
 
 
@@ -92,7 +94,8 @@ def run(task: str, hours: float, log: Log) -> None:
     elif task == BROWSER:
         suite(version(task), "comfyui", "browser", log)
     else:
-        suite(version(task), task.split("-")[2], "not browser and not full and not sweep", log)
+        marked = "full" if task == FULL else "not browser and not full and not sweep"
+        suite(version(task), task.split("-")[2], marked, log)
 
 
 def templates(of: str, log: Log) -> None:
