@@ -20,7 +20,7 @@ from torch import Tensor
 from ..itsound_core import deepfloyd
 from ..itsound_core.colorize import enlarge_color, split_gray, with_gray, within_gamut
 from ..itsound_core.pixels import RGB
-from . import inputs
+from . import conditioning_inputs
 from .deepfloyd_folder import DeepFloydIF, Stage
 from .sampling_inputs import context_windows, noise_levels, sampler_seed
 from .unet_folder import Pixels
@@ -134,13 +134,13 @@ def model_color(
     model, VAE and conditioning do not go together.
     """
     _check_model(request.node, model, vae)
-    inputs.text(request.node, "model", request.text, inputs.text_width(model))
+    conditioning_inputs.text(request.node, "model", request.text, conditioning_inputs.text_width(model))
 
     sigmas = noise_levels(request.node, model, request.steps, sampler_name, scheduler)
     latent_format = model.get_model_object("latent_format")
     height, width = (side // latent_format.spacial_downscale_ratio for side in gray.shape[-2:])
     context_windows(request.node, "model", model.model_options, (len(gray), latent_format.latent_channels, height, width))
-    inputs.regions(request.node, "", request.text, height, width)
+    conditioning_inputs.regions(request.node, "", request.text, height, width)
     # Counted from the end: some schedules have a step more than they were asked for.
     sigmas = sigmas[-(request.steps - request.start_step + 1) :]
     model = model.clone()

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..itsound_core.colorize import color_spectrogram, split_gray
 from ..itsound_core.pixels import RGB
-from . import inputs
+from . import picture_inputs
 from .color_sampling import Request, deepfloyd_color, model_color
 from .deepfloyd_folder import DeepFloydIF
 
@@ -46,7 +46,7 @@ def colorize(spectrogram: Tensor, request: Request, way: Way, view: str = "none"
 
     Raises ValueError naming the node for inputs that do not go together, and where the model overflowed.
     """
-    gray = inputs.picture(spectrogram, request.node, view=view)[:, None]
+    gray = picture_inputs.picture(spectrogram, request.node, view=view)[:, None]
     if request.start_step >= request.steps:
         raise ValueError(
             f"{request.node}: start_step is {request.start_step} of {request.steps} steps, so no step is left. Set it below; the "

@@ -25,7 +25,7 @@ import torch
 from torch import nn
 
 from ..itsound_core.weights import require_fit, shapes_of, told
-from . import files, inputs
+from . import conditioning_inputs, files
 from .model_configs import COPY_AGAIN, read_config, require_keys, share
 from .models import WEIGHT_DTYPES
 from .weight_files import DIFFUSION, HALF_FIRST, TRANSFORMERS, native_shapes, read_weights
@@ -78,8 +78,8 @@ class DeepFloydIF:
         return self.stage_1.unet.config.encoder_hid_dim
 
     def check_text(self, node: str, model: str, conditionings: Mapping[str, list]) -> None:
-        """Whether each socket's CONDITIONING is one prompt as IF's T5 writes it. Raises ValueError as `inputs.text` does."""
-        inputs.text(node, model, conditionings, self.text_width)
+        """Whether each socket's CONDITIONING is one prompt as IF's T5 writes it. Raises ValueError as `conditioning_inputs.text` does."""
+        conditioning_inputs.text(node, model, conditionings, self.text_width)
         for socket, conditioning in conditionings.items():
             length = sum(embeddings.shape[1] for embeddings, *_ in conditioning)
             if length != TOKENS:

@@ -21,7 +21,7 @@ from ..itsound_core.latents import LATENT_CHANNELS, PIXELS_PER_LATENT
 from ..itsound_core.pixels import RGB
 from ..itsound_core.sds import Distillation, random_crops
 from ..itsound_core.spectrogram import AUFFUSION
-from . import inputs
+from . import conditioning_inputs
 from .checkpoint import Checkpoint
 from .deepfloyd_folder import DeepFloydIF
 from .diffusion_prior import Predict, deepfloyd_prior, guider_of, model_prior, with_predictor
@@ -183,7 +183,7 @@ def check(request: Request) -> None:
     for side, model in (("audio", request.audio_model), ("image", request.image_model)):
         texts = dict(zip((f"{side}_positive", f"{side}_negative"), request.pair(side), strict=True))
         _check_text(request.node, f"{side}_model", model, texts)
-        inputs.regions(request.node, "", texts, *shapes[side][2:])
+        conditioning_inputs.regions(request.node, "", texts, *shapes[side][2:])
 
 
 def _check_numbers(node: str, iterations: int, warm_start: int) -> None:
@@ -223,4 +223,4 @@ def _check_text(node: str, socket: str, model: comfy.model_patcher.ModelPatcher 
     if isinstance(model, DeepFloydIF):
         model.check_text(node, socket, conditionings)
     else:
-        inputs.text(node, socket, conditionings, inputs.text_width(model))
+        conditioning_inputs.text(node, socket, conditionings, conditioning_inputs.text_width(model))

@@ -24,7 +24,7 @@ from ..itsound_core.examples import EDGE, ExampleDenoiser, Gaussian, Space
 from ..itsound_core.latents import PIXELS_PER_LATENT
 from ..itsound_core.spectrogram import AUFFUSION
 from ..itsound_core.views import FORMATS, canvas_height
-from . import inputs
+from . import conditioning_inputs, inputs
 
 NODE = "ExamplesAsModel"
 SPACES = ("black", "edge", "open")
@@ -200,7 +200,7 @@ def examples_model(
 
 def no_text(like: comfy.model_patcher.ModelPatcher | None = None) -> list:
     """A CONDITIONING for a model that reads none: core does not call a model that has no entry at all."""
-    width = TEXT_WIDTH if like is None else inputs.text_width(like) or TEXT_WIDTH
+    width = TEXT_WIDTH if like is None else conditioning_inputs.text_width(like) or TEXT_WIDTH
     return [[torch.zeros(1, 1, width), {}]]
 
 

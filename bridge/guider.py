@@ -29,7 +29,7 @@ from ..itsound_core.composition import Expert, compose
 from ..itsound_core.latents import PIXELS_PER_LATENT
 from ..itsound_core.spectrogram import AUFFUSION
 from ..itsound_core.views import FORMATS, IDENTITY, VIEWS, View
-from . import inputs
+from . import conditioning_inputs, inputs
 from .sampling_inputs import MORE_STEPS, context_windows, sampler_seed
 
 ADDITIONAL_MODELS_KEY = "images_that_sound"
@@ -348,8 +348,8 @@ def _check_experts(experts: Sequence[ModelExpert], guiders: Sequence[comfy.sampl
                 f"{expert.node}: the {flow.name} model works by flow matching (as trained, or by a ModelSampling node), the {other.name} "
                 "model by diffusion: they mix noise into latents in different ways. Choose two models of one kind."
             )
-        width = inputs.text_width(expert.model)
-        inputs.text(expert.node, expert.name, expert.conditionings, width, FOREIGN_TEXT, f"the {expert.name} model's ")
+        width = conditioning_inputs.text_width(expert.model)
+        conditioning_inputs.text(expert.node, expert.name, expert.conditionings, width, FOREIGN_TEXT, f"the {expert.name} model's ")
     for (a, guider_a), (b, guider_b) in combinations(zip(experts, guiders, strict=True), 2):
         hooked = any(map(comfy.sampler_helpers.cond_has_hooks, (a.positive, a.negative, b.positive, b.negative)))
         patchers = guider_a.model_patcher, guider_b.model_patcher  # hooks may have exchanged the expert's own
@@ -415,7 +415,7 @@ def _check_canvas(experts: Sequence[ModelExpert], noise: Tensor, latents: Tensor
                 f"{latents.shape[2] // seen[2] * rows * PIXELS_PER_LATENT} pixels high, or set view to none."
             )
         context_windows(expert.node, f"the {expert.name} model", expert.model.model_options, seen)
-        inputs.regions(expert.node, f"the {expert.name} model's ", expert.conditionings, *seen[2:])
+        conditioning_inputs.regions(expert.node, f"the {expert.name} model's ", expert.conditionings, *seen[2:])
 
 
 def _is_flow(expert: ModelExpert) -> bool:

@@ -21,7 +21,7 @@ from ..itsound_core.drafts import Plan
 from ..itsound_core.ranking import top_shares
 from ..itsound_core.scoring import Embeddings, Scores
 from ..itsound_core.views import FORMATS, VIEWS
-from . import inputs
+from . import picture_inputs
 from .guider import JointGuider
 from .sampling_inputs import LARGEST_SEED, sampler_seed
 from .scoring import Scorer, score
@@ -74,8 +74,8 @@ class Judge:
 
         iterations: of Griffin-Lim.
         """
-        pictures = inputs.gray(inputs.pixels(self.vae.decode(latents), self.node, "vae")[..., :3])
-        spectrograms = VIEWS[self.view].view(inputs.picture(pictures[..., None], self.node, "vae", self.view))
+        pictures = picture_inputs.gray(picture_inputs.pixels(self.vae.decode(latents), self.node, "vae")[..., :3])
+        spectrograms = VIEWS[self.view].view(picture_inputs.picture(pictures[..., None], self.node, "vae", self.view))
         return pictures, play(spectrograms, self.vocoder, iterations, fmt=FORMATS[self.view])
 
     def examine(self, latents: Tensor, iterations: int = ITERATIONS) -> tuple[Tensor, Scores]:

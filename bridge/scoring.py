@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..itsound_core.captions import clean
 from ..itsound_core.scoring import Embeddings, Scores
-from . import inputs
+from . import picture_inputs
 
 SMALLEST_PICTURE = 32
 """Pixels of the shorter side below which a picture shows nothing that could be scored."""
@@ -67,7 +67,7 @@ def score(
 
 def gray_pictures(images: Tensor, node: str) -> Tensor:
     """(B, H, W) in 0..1: the mean of the colours of an IMAGE at least as wide as high. Raises ValueError for one too small or too tall."""
-    gray = inputs.pixels(images, node, "images")[..., :3].mean(dim=-1)
+    gray = picture_inputs.pixels(images, node, "images")[..., :3].mean(dim=-1)
     height, width = gray.shape[1:]
     if min(height, width) < SMALLEST_PICTURE:
         raise ValueError(

@@ -10,7 +10,7 @@ from comfy_api.latest import io
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from ..bridge import inputs
+from ..bridge import audio_inputs, inputs, picture_inputs
 from ..bridge.picture_format import HIDDEN, refuse_negative
 from ..bridge.progress import interruptible, part
 from ..bridge.vocoding import play, refuse_vocoder, sound, spectrogram_of
@@ -80,7 +80,7 @@ class SpectrogramToAudio(io.ComfyNode):
                     tooltip="The picture is one turn of a loop: the sound's end goes on into its beginning without a click. For canvases "
                     "sampled with looped context windows.",
                 ),
-                inputs.view_choice(
+                picture_inputs.view_choice(
                     "What the picture is. none: Auffusion's spectrogram, 256 rows, black where it is silent. two-row square: that one's "
                     "halves below each other, 512 rows. Riffusion: 512 rows, white where it is silent; without a vocoder."
                 ),
@@ -100,7 +100,7 @@ class SpectrogramToAudio(io.ComfyNode):
         node = "SpectrogramToAudio"
         inputs.in_range(cls, locals())
         fmt = FORMATS[view]
-        pictures = VIEWS[view].view(inputs.picture(spectrogram, node, view=view))
+        pictures = VIEWS[view].view(picture_inputs.picture(spectrogram, node, view=view))
         refuse_vocoder(node, vocoder, view)
         refuse_negative(node, cls.hidden, view)
         progress = comfy.utils.ProgressBar(len(pictures))
@@ -139,13 +139,13 @@ class AudioToSpectrogram(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "channels",
-                    options=list(inputs.MIXES),
-                    default=inputs.MIXES[0],
+                    options=list(audio_inputs.MIXES),
+                    default=audio_inputs.MIXES[0],
                     optional=True,
                     tooltip="How stereo becomes mono. mix: the mean, or the louder channel alone where they would cancel each other. left, "
                     "right: that channel alone. difference: what is heard on one side only.",
                 ),
-                inputs.view_choice(
+                picture_inputs.view_choice(
                     "For which model. none: Auffusion's spectrogram, 256 rows. two-row square: that one's halves below each other, "
                     "512 rows. Riffusion: 512 rows up to 10 kHz, white where it is silent; it keeps no loudness."
                 ),
@@ -158,13 +158,13 @@ class AudioToSpectrogram(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, audio, seconds, normalize=True, channels=inputs.MIXES[0], view="none") -> io.NodeOutput:
+    def execute(cls, audio, seconds, normalize=True, channels=audio_inputs.MIXES[0], view="none") -> io.NodeOutput:
         node = "AudioToSpectrogram"
         inputs.in_range(cls, locals())
         progress = comfy.utils.ProgressBar(1)
         rate, on_step = FORMATS[view].sample_rate, progress.update_absolute
         # held by no name, so that the waveform is let go of once it is levelled: a fifth of a GiB for an hour
-        return io.NodeOutput(spectrogram_of(inputs.mono(audio, node, channels, rate), seconds, normalize, on_step, view))
+        return io.NodeOutput(spectrogram_of(audio_inputs.mono(audio, node, channels, rate), seconds, normalize, on_step, view))
 
 
 class TrimCanvas(io.ComfyNode):
@@ -183,7 +183,7 @@ class TrimCanvas(io.ComfyNode):
                 io.Image.Input("spectrogram", tooltip="The spectrogram picture, 256 rows high, gray or coloured."),
                 io.Audio.Input("audio", tooltip="Its sound, which starts at the picture's left edge."),
                 io.Int.Input("columns", default=32, min=0, max=16384, tooltip="Columns to cut off; 32 are 0.32 s."),
-                inputs.view_choice(
+                picture_inputs.view_choice(
                     "What the picture is: none, 256 rows, or Riffusion's 512 rows. That model leaves no dark edge.", AS_IT_SOUNDS
                 ),
             ],
@@ -197,9 +197,9 @@ class TrimCanvas(io.ComfyNode):
     def execute(cls, spectrogram, audio, columns, view="none") -> io.NodeOutput:
         node = "TrimCanvas"
         inputs.in_range(cls, locals())
-        fmt, width = FORMATS[view], inputs.picture(spectrogram, node, view=view).shape[2]
-        spectrogram = inputs.pixels(spectrogram, node, "spectrogram")
-        samples, rate = inputs.waveform(audio, node)
+        fmt, width = FORMATS[view], picture_inputs.picture(spectrogram, node, view=view).shape[2]
+        spectrogram = picture_inputs.pixels(spectrogram, node, "spectrogram")
+        samples, rate = audio_inputs.waveform(audio, node)
         inputs.pair(spectrogram, samples, node, ("spectrogram", "audio"))
         kept = width - columns
         if kept < fmt.shortest:
@@ -226,7 +226,7 @@ class CycleConsistency(io.ComfyNode):
             inputs=[
                 io.Image.Input("spectrogram", tooltip="The spectrogram that was meant, 256 rows high."),
                 io.Audio.Input("audio", tooltip="The sound made from it."),
-                inputs.view_choice(
+                picture_inputs.view_choice(
                     "What the picture is, as set where it was played. none: 256 rows. two-row square: its halves are the sound. "
                     "Riffusion: 512 rows; it keeps no loudness, and 120 dB below its loudest point nothing is compared."
                 ),
@@ -242,8 +242,8 @@ class CycleConsistency(io.ComfyNode):
         node = "CycleConsistency"
         inputs.in_range(cls, locals())
         fmt = FORMATS[view]
-        meant = VIEWS[view].view(inputs.picture(spectrogram, node, view=view).cpu())
-        meant, waveform = inputs.pair(meant, inputs.mono(audio, node, target=fmt.sample_rate), node, ("spectrogram", "audio"))
+        meant = VIEWS[view].view(picture_inputs.picture(spectrogram, node, view=view).cpu())
+        meant, waveform = inputs.pair(meant, audio_inputs.mono(audio, node, target=fmt.sample_rate), node, ("spectrogram", "audio"))
         # The sound may be shorter than its picture, or have been cut: what is missing counts as silence.
         waveform = F.pad(waveform, (0, fmt.samples(meant.shape[2]) - waveform.shape[1]))
         progress = comfy.utils.ProgressBar(1).update_absolute

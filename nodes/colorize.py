@@ -12,7 +12,7 @@ import comfy.sd
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..bridge import files, inputs
+from ..bridge import files, inputs, picture_inputs
 from ..bridge.color_sampling import Request
 from ..bridge.colorizing import Way, colorize
 from ..bridge.deepfloyd_folder import DEEPFLOYD_DTYPES, TOKENS, DeepFloydIF, load_deepfloyd
@@ -111,7 +111,7 @@ class FactorizedColorize(io.ComfyNode):
                     tooltip="With DeepFloyd IF: how far stage I's picture is noised before stage II sees it, as a timestep. 50 in the "
                     "paper; higher leaves stage II more freedom. Not used with other models.",
                 ),
-                inputs.view_choice(
+                picture_inputs.view_choice(
                     "two-row square, Riffusion: the spectrogram is the picture of 512 rows, which is painted as it is seen.",
                 ),
             ],

@@ -7,7 +7,7 @@ import comfy.utils
 import torch
 from comfy_api.latest import io
 
-from ..bridge import inputs
+from ..bridge import audio_inputs, inputs, picture_inputs
 from ..bridge.examples import NODE, SHIFTS, SPACES, Arrangement, examples_model, no_text, parse_sizes
 from ..bridge.vocoding import LOOP_COLUMNS
 from ..itsound_core.looping import close_loop, wrap
@@ -94,7 +94,7 @@ class ExamplesAsModel(io.ComfyNode):
                     optional=True,
                     tooltip="A model whose latent space and noise schedule this one is to have; without one, Stable Diffusion 1.x's.",
                 ),
-                inputs.view_choice(
+                picture_inputs.view_choice(
                     "two-row square: the examples are pictures on a canvas 512 pixels high, as the image model sees it. An audio "
                     "model sees the canvas 256 high: none. Riffusion: 512 high for both, and silence is white."
                 ),
@@ -136,10 +136,10 @@ class ExamplesAsModel(io.ComfyNode):
         inputs.in_range(cls, locals())
         shift = int(shifts.removesuffix(" px"))
         arrangement = Arrangement(coherence, parse_sizes(sizes), mirror, negative_space, repeat, gap, temperature, shift)
-        colours = inputs.pixels(examples, NODE, "examples")
+        colours = picture_inputs.pixels(examples, NODE, "examples")
         if colours.shape[-1] == 4:
             colours = colours[..., :3] * colours[..., 3:]
-        pictures = inputs.gray(colours.expand(*colours.shape[:-1], 3) if colours.shape[-1] == 1 else colours)
+        pictures = picture_inputs.gray(colours.expand(*colours.shape[:-1], 3) if colours.shape[-1] == 1 else colours)
         progress = comfy.utils.ProgressBar(len(pictures))
         model = examples_model(pictures, vae, arrangement, like, view, progress.update_absolute)
         return io.NodeOutput(model, no_text(like))
@@ -205,15 +205,15 @@ class ExamplesToAudio(io.ComfyNode):
     def execute(cls, spectrogram, recording, coherence, likeness=1.0, loop=False) -> io.NodeOutput:
         node = "ExamplesToAudio"
         inputs.in_range(cls, locals())
-        pictures = inputs.picture(spectrogram, node).cpu()
-        samples, rate = inputs.waveform(recording, node, "recording")
+        pictures = picture_inputs.picture(spectrogram, node).cpu()
+        samples, rate = audio_inputs.waveform(recording, node, "recording")
         pictures, samples = inputs.pair(pictures, samples, node, ("spectrogram", "recording"))
         if samples.shape[-1] < SHORTEST_SECONDS * rate:
             raise ValueError(
                 f"{node}: recording is {samples.shape[-1] / rate:.3f} s long; it must hold {SHORTEST_SECONDS:g} s or more. "
                 "Use a longer one."
             )
-        mixes = inputs.mixed(samples, rate, node)
+        mixes = audio_inputs.mixed(samples, rate, node)
         if float(mixes.abs().amax(-1).min()) <= SILENCE:
             raise ValueError(f"{node}: recording is silent, so that nothing can be played by it. Use another recording or another part.")
         columns = max(1, AUFFUSION.frames(coherence)) if coherence else 0

@@ -9,7 +9,7 @@ import comfy.utils
 import torch
 from comfy_api.latest import io
 
-from ..bridge import inputs
+from ..bridge import audio_inputs, inputs, picture_inputs
 from ..bridge.vocoding import spectrogram_of
 from ..itsound_core.colormap import apply_colormap
 from ..itsound_core.imprint import FITS, SCALES, WHOLE, Area, Fit, Scale, imprint, imprint_recording
@@ -98,7 +98,7 @@ class ImprintBaseline(io.ComfyNode):
                 fit_input(optional=True),
                 *area_inputs(AUFFUSION.f_max, " 8000 stands for the top of the spectrogram, 10000 in Riffusion's view.", optional=True),
                 invert_input(optional=True),
-                inputs.view_choice(
+                picture_inputs.view_choice(
                     "What the spectrogram is: none, 256 rows, or Riffusion's 512. There white is silence, and the picture's bright parts "
                     "quieten, so that it is seen as it is.",
                     AS_IT_SOUNDS,
@@ -124,8 +124,8 @@ class ImprintBaseline(io.ComfyNode):
         inputs.in_range(cls, locals())
         fmt = FORMATS[view]
         node, area = "ImprintBaseline", Area(start, seconds, low_hz, fmt.f_max if high_hz == WHOLE.high_hz else high_hz, fmt=fmt)
-        picture = inputs.picture(spectrogram, node, view=view)
-        channels, picture = inputs.pair(inputs.pixels(image, node, "image"), picture, node, ("image", "spectrogram"))
+        picture = picture_inputs.picture(spectrogram, node, view=view)
+        channels, picture = inputs.pair(picture_inputs.pixels(image, node, "image"), picture, node, ("image", "spectrogram"))
         check_area(area, node, "spectrogram", picture.shape[-1] * COLUMN, 2 * COLUMN, fmt.f_max)
         gray = imprint(channels.movedim(-1, 1).to(picture.device), picture, rho, fit, area, invert)  # BHWC -> BCHW
         return io.NodeOutput(apply_colormap(gray, "gray"))
@@ -182,10 +182,10 @@ class ImprintRecording(io.ComfyNode):
     def execute(cls, image, audio, rho, start, seconds, low_hz, high_hz, fit: Fit, invert, scale: Scale = WHOLE.scale) -> io.NodeOutput:
         node = "ImprintRecording"
         inputs.in_range(cls, locals())
-        samples, rate = inputs.waveform(audio, node)
+        samples, rate = audio_inputs.waveform(audio, node)
         # The default is the top of a spectrogram, or of what a recording of a lower rate holds.
         area = Area(start, seconds, low_hz, min(high_hz, rate / 2) if high_hz == WHOLE.high_hz else high_hz, scale)
-        images, samples = inputs.pair(inputs.pixels(image, node, "image").cpu(), samples, node, ("image", "audio"))
+        images, samples = inputs.pair(picture_inputs.pixels(image, node, "image").cpu(), samples, node, ("image", "audio"))
         check_area(area, node, "audio", samples.shape[-1] / rate, SHORTEST_SECONDS, rate / 2)
 
         progress = comfy.utils.ProgressBar(len(samples))
@@ -201,7 +201,7 @@ class ImprintRecording(io.ComfyNode):
         imprinted = torch.stack(imprinted) if len(imprinted) > 1 else imprinted[0][None]  # of an hour, a copy is a gigabyte
         first, last = area.span(samples.shape[-1], rate)
         result = {"waveform": imprinted, "sample_rate": rate}
-        return io.NodeOutput(result, spectrogram_of(inputs.mono({**result, "waveform": imprinted[..., first:last]}, node)))
+        return io.NodeOutput(result, spectrogram_of(audio_inputs.mono({**result, "waveform": imprinted[..., first:last]}, node)))
 
 
 def check_area(area: Area, node: str, socket: str, duration: float, shortest: float, nyquist: float) -> None:

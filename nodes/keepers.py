@@ -11,7 +11,7 @@ import torch
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..bridge import inputs
+from ..bridge import inputs, picture_inputs
 from ..bridge.guider import audio_view
 from ..bridge.keeper_search import DRAFT_SAMPLER, LARGEST_BATCH, NOISY, Judge, Sampling, Search, onsets
 from ..bridge.sampling_inputs import LARGEST_SEED, latent, noise_levels, noise_numbers, same_view
@@ -90,7 +90,7 @@ class KeeperSearch(io.ComfyNode):
                     tooltip=f"Samples drawn at once; 0 is as many as fit into memory, at most {LARGEST_BATCH}. At 1 a keeper is the same "
                     "to the bit as Multimodal KSampler's sample of its seed, else the same but for rounding.",
                 ),
-                inputs.view_choice(
+                picture_inputs.view_choice(
                     "The view that the guider was given. two-row square: the 512 x 512 picture is scored as it is seen, and its "
                     "halves, end to end, are the sound. Riffusion: its 512 rows, without a vocoder.",
                 ),

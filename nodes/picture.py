@@ -6,7 +6,7 @@ import comfy.utils
 import torch
 from comfy_api.latest import io
 
-from ..bridge import inputs
+from ..bridge import inputs, picture_inputs
 from ..bridge.progress import interruptible
 from ..itsound_core.colorize import color_spectrogram
 from ..itsound_core.colormap import COLORMAPS, apply_colormap, renormalize
@@ -45,7 +45,7 @@ class RenormalizeSpectrogram(io.ComfyNode):
                     tooltip="Stretch each picture so that its darkest point is black and its brightest white. For viewing: heard, it is "
                     "louder and has another contrast. Off, the coloured picture sounds as the gray one does.",
                 ),
-                inputs.view_choice("What the picture is: none, 256 rows; or a view of 512 rows. In Riffusion's, white is silence."),
+                picture_inputs.view_choice("What the picture is: none, 256 rows; or a view of 512 rows. In Riffusion's, white is silence."),
             ],
             outputs=[io.Image.Output(display_name="image", tooltip="The coloured picture, as large as the spectrogram.")],
         )
@@ -53,7 +53,7 @@ class RenormalizeSpectrogram(io.ComfyNode):
     @classmethod
     def execute(cls, spectrogram, colormap, stretch=True, view="none") -> io.NodeOutput:
         inputs.in_range(cls, locals())
-        picture = inputs.picture(spectrogram, "RenormalizeSpectrogram", view=view)
+        picture = picture_inputs.picture(spectrogram, "RenormalizeSpectrogram", view=view)
         pieces = (renormalize(picture) if stretch else picture).split(FRAMES_AT_A_TIME, dim=-1)
         after_piece = interruptible(comfy.utils.ProgressBar(1).update_absolute)
         coloured = []
@@ -104,7 +104,7 @@ class ViewCanvas(io.ComfyNode):
     def execute(cls, canvas, view, inverse=False) -> io.NodeOutput:
         node = "ViewCanvas"
         inputs.in_range(cls, locals())
-        pixels = inputs.pixels(canvas, node, "canvas")
+        pixels = picture_inputs.pixels(canvas, node, "canvas")
         height, width = pixels.shape[1:3]
         rows = FORMATS[view].n_mels if inverse else canvas_height(view)
         if height != rows or width % 2:

@@ -6,7 +6,7 @@ import uuid
 
 from comfy_api.latest import io
 
-from ..bridge import inputs
+from ..bridge import audio_inputs, inputs, picture_inputs
 from ..bridge.provenance import HIDDEN
 from ..bridge.saving import save_pairs
 from ..itsound_core.playhead import spectrogram_seconds
@@ -35,7 +35,7 @@ class PlayImage(io.ComfyNode):
                     "its sound.",
                 ),
                 io.Audio.Input("audio", tooltip="The sound: one for each picture, or one for all of them."),
-                inputs.view_choice(
+                picture_inputs.view_choice(
                     "two-row square: the line runs over the upper half of the 512 x 512 picture and then over the lower one. "
                     "Riffusion: its 512 rows reach up to 10 kHz.",
                 ),
@@ -47,12 +47,12 @@ class PlayImage(io.ComfyNode):
     @classmethod
     def execute(cls, image, audio, view="none") -> io.NodeOutput:
         inputs.in_range(cls, locals())
-        pictures = inputs.pixels(image, NODE, "image")[..., :3].cpu()
-        samples, rate = inputs.mono_or_stereo(audio, NODE)
+        pictures = picture_inputs.pixels(image, NODE, "image")[..., :3].cpu()
+        samples, rate = audio_inputs.mono_or_stereo(audio, NODE)
         pictures, samples = inputs.pair(pictures, samples, NODE, ("image", "audio"))
 
         (height, width), rows, fmt = pictures.shape[1:3], canvas_rows(VIEWS[view]), FORMATS[view]
-        inputs.view_height(height, NODE, "image", view)
+        picture_inputs.view_height(height, NODE, "image", view)
         seconds, crossing = samples.shape[2] / rate, spectrogram_seconds(height, width, rows, fmt)
         shared = {"seconds": seconds, "sample_rate": rate, "picture_seconds": crossing or seconds, "is_spectrogram": crossing is not None}
         shared["rows"] = rows

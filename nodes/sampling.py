@@ -12,7 +12,7 @@ import latent_preview
 import torch
 from comfy_api.latest import io
 
-from ..bridge import inputs
+from ..bridge import inputs, picture_inputs
 from ..bridge.guider import JointGuider, ModelExpert, audio_view
 from ..bridge.sampling_inputs import LARGEST_SEED, VIEW, latent, noise_levels, noise_numbers, same_view
 from ..itsound_core.latents import LATENT_CHANNELS, PIXELS_PER_LATENT
@@ -41,7 +41,7 @@ def _t_input(name: str, default: float, model: str) -> io.Float.Input:
 
 
 def _expert_view_input(model: str) -> io.Combo.Input:
-    return inputs.view_choice(
+    return picture_inputs.view_choice(
         f"How the {model} sees the canvas. two-row square: a 512 x 512 picture's upper half, then its lower, are the 256 x 1024 "
         "spectrogram; areas, masks and ControlNet hints of this model lie on that one. Riffusion: as it is, 512 rows. Set the same view in "
         "EmptySpectrogramLatent."
@@ -114,7 +114,7 @@ class EmptySpectrogramLatent(io.ComfyNode):
                 io.Int.Input(
                     "batch_size", default=1, min=1, max=4096, tooltip="How many canvases. Few come out well: make several and choose."
                 ),
-                inputs.view_choice(
+                picture_inputs.view_choice(
                     "Shape of the canvas. none: as long as the sound. two-row square: the sound's second half below its first, 512 x 512 "
                     "pixels for 10.24 s; for a sampler with the same view. Riffusion: 512 rows, 512 x 512 pixels for 5.12 s."
                 ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..bridge import inputs
+from ..bridge import audio_inputs, inputs, picture_inputs
 from ..bridge.files import checked_name
 from ..bridge.provenance import HIDDEN
 from ..bridge.saving import COUNTED, save_pairs
@@ -40,8 +40,8 @@ class SaveImageThatSounds(io.ComfyNode):
     @classmethod
     def execute(cls, image, audio, filename_prefix) -> io.NodeOutput:
         inputs.in_range(cls, locals())
-        pictures = inputs.pixels(image, NODE, "image").cpu()
-        samples, rate = inputs.mono_or_stereo(audio, NODE)
+        pictures = picture_inputs.pixels(image, NODE, "image").cpu()
+        samples, rate = audio_inputs.mono_or_stereo(audio, NODE)
         pictures, samples = inputs.pair(pictures, samples, NODE, ("image", "audio"))
         prefix = checked_name(NODE, "filename_prefix", filename_prefix, COUNTED)
         pairs = save_pairs(pictures, samples, rate, prefix, io.FolderType.output, cls.hidden, NODE)

@@ -14,7 +14,7 @@ from comfy_api.latest import io
 from comfy_execution.graph_utils import ExecutionBlocker
 from torch import Tensor
 
-from ..bridge import files, inputs
+from ..bridge import audio_inputs, files, inputs, picture_inputs
 from ..bridge.sampling_inputs import latent
 from ..bridge.scoring import Scorer, gray_pictures, prompts_for, score
 from ..itsound_core import embedded, ranking
@@ -104,8 +104,8 @@ class ScoreImageAndSound(io.ComfyNode):
         node = "ScoreImageAndSound"
         inputs.in_range(cls, locals())
         pictures = gray_pictures(images, node)
-        samples, rate = inputs.waveform(audio, node)
-        pictures, samples = inputs.pair(pictures, inputs.mixed(samples, rate, node), node, ("images", "audio"))
+        samples, rate = audio_inputs.waveform(audio, node)
+        pictures, samples = inputs.pair(pictures, audio_inputs.mixed(samples, rate, node), node, ("images", "audio"))
         image_prompts = prompts_for(image_prompt, len(pictures), node, "image_prompt", prompt_per_line)
         audio_prompts = prompts_for(audio_prompt, len(pictures), node, "audio_prompt", prompt_per_line)
         progress = comfy.utils.ProgressBar(len(pictures))
@@ -159,7 +159,7 @@ class KeepBest(io.ComfyNode):
     def execute(cls, scores, count, rule, images=None, audio=None, latents=None, picture_weight=0.5) -> io.NodeOutput:
         inputs.in_range(cls, locals())
         total = len(scores.picture)
-        images = None if images is None else inputs.pixels(images, "KeepBest", "images")
+        images = None if images is None else picture_inputs.pixels(images, "KeepBest", "images")
         if total == 0:
             raise ValueError("KeepBest: scores are of no sample. Connect the scores of ScoreImageAndSound.")
         if count > total:
@@ -170,7 +170,7 @@ class KeepBest(io.ComfyNode):
             raise ValueError("KeepBest: latents are nested (of a video and its sound). Connect the latents that were scored.")
         sizes = {
             "images": None if images is None else len(images),
-            "audio": None if audio is None else len(inputs.recording(audio, "KeepBest")[0]),
+            "audio": None if audio is None else len(audio_inputs.recording(audio, "KeepBest")[0]),
             "latents": None if latents is None else len(latent(latents, "KeepBest", "latents")),
         }
         for socket, size in sizes.items():

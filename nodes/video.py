@@ -12,7 +12,7 @@ from comfy_api.latest import InputImpl, io
 from PIL import ImageColor
 from torch import Tensor
 
-from ..bridge import inputs
+from ..bridge import audio_inputs, inputs, picture_inputs
 from ..bridge.provenance import HIDDEN, provenance
 from ..itsound_core.framing import GAP, SCREENS, Colour, Framed, bare, stack, with_captions
 from ..itsound_core.media import AUDIO_CODECS, LARGEST_SIDE, AudioCodec, encode_mp4
@@ -96,7 +96,7 @@ class PlayheadVideo(io.ComfyNode):
                     tooltip="aac plays everywhere and changes the spectrogram by about 0.1 dB. flac keeps every sample, at 24 bits; "
                     "browsers and ComfyUI play it, some phones and sites do not.",
                 ),
-                inputs.view_choice(
+                picture_inputs.view_choice(
                     "two-row square: the 512 x 512 picture is crossed twice, its upper half and then its lower one, as it sounds. "
                     "Riffusion: its 512 rows are crossed at 100 columns a second.",
                 ),
@@ -124,7 +124,7 @@ class PlayheadVideo(io.ComfyNode):
         pictures = colours(image, "image")
         height, width = pictures.shape[1:3]
         row_count = canvas_rows(VIEWS[view])
-        inputs.view_height(height, NODE, "image", view)
+        picture_inputs.view_height(height, NODE, "image", view)
         crossing, rows = spectrogram_seconds(height, width, row_count, FORMATS[view]), rows_of([height], row_count)
         if image_below is not None:
             pictures = stack(*inputs.pair(pictures, colours(image_below, "image_below"), NODE, ("image", "image_below")))
@@ -166,12 +166,12 @@ class PlayheadVideo(io.ComfyNode):
 
 def colours(image: Tensor, socket: str) -> Tensor:
     """Colours (B, H, W, 3) on the CPU of an IMAGE of 1, 3 or 4 channels; alpha is left out."""
-    return inputs.pixels(image, NODE, socket)[..., :3].cpu().expand(-1, -1, -1, 3)
+    return picture_inputs.pixels(image, NODE, socket)[..., :3].cpu().expand(-1, -1, -1, 3)
 
 
 def playable(audio: dict | None, codec: AudioCodec) -> tuple[Tensor, int]:
     """Samples (B, 1 or 2, T) of an AUDIO, at a rate that serves the codec well, and that rate."""
-    samples, rate = inputs.mono_or_stereo(audio, NODE)
+    samples, rate = audio_inputs.mono_or_stereo(audio, NODE)
     if codec == "aac" and rate not in AAC_RATES:
         return resample(samples, rate, AAC_RATES[-1]), AAC_RATES[-1]
     return samples, rate
