@@ -20,7 +20,8 @@ from .weight_files import native_shapes
 COPY_AGAIN = "Copy the whole file again from its source."
 NATIVE_UNET = "input_blocks."
 VAE_OF_DIFFUSERS = "decoder.up_blocks.0.resnets.0.norm1.weight"
-"""By which ComfyUI tells diffusers' names from its own."""
+TEXT_OF_OPEN_CLIP = "transformer.resblocks.0.ln_1.weight"
+"""By which ComfyUI tells others' names from its own."""
 OPTIONAL = "text_projection"
 """Of the text, which no prompt of these models passes."""
 
@@ -52,11 +53,13 @@ def require_whole_vae(vae: comfy.sd.VAE, weights: Mapping[str, Tensor], remedy: 
         _require(vae.first_stage_model, native, "VAE", remedy)
 
 
-def require_whole_text_encoder(clip: comfy.sd.CLIP, names: Collection[str], remedy: str) -> None:
-    """Refuse a CLIP text encoder of whose weights its file lacks some. Raises ValueError."""
+def require_whole_text_encoder(clip: comfy.sd.CLIP, weights: Mapping[str, Tensor], remedy: str) -> None:
+    """Refuse a CLIP text encoder of whose weights its file lacks some; named as transformers or OpenCLIP names them. Raises ValueError."""
     encoder = clip.cond_stage_model
     if hasattr(encoder, "clip"):
-        _require(getattr(encoder, encoder.clip).transformer, names, "text encoder", remedy)
+        open_clip = TEXT_OF_OPEN_CLIP in weights
+        native = comfy.utils.clip_text_transformers_convert(dict(weights), "", "") if open_clip else weights
+        _require(getattr(encoder, encoder.clip).transformer, native, "text encoder", remedy)
 
 
 def _under(prefix: str, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -64,7 +67,7 @@ def _under(prefix: str, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _require(module: nn.Module, found: Collection[str], part: str, remedy: str) -> None:
-    expected = [name for name in native_shapes(module) if name.endswith((".weight", ".bias"))]
-    missing = [name for name in expected if name not in found and not name.startswith(OPTIONAL)]
+    expected = [name for name in native_shapes(module) if name.endswith((".weight", ".bias")) and not name.startswith(OPTIONAL)]
+    missing = [name for name in expected if name not in found]
     if missing:
         raise ValueError(f"It lacks {len(missing)} of the {part}'s {len(expected)} weights, such as {missing[0]}. {remedy}")

@@ -149,3 +149,31 @@ def test_a_text_encoder_that_lacks_some_of_its_weights_is_refused(load, models, 
 
     with pytest.raises(ValueError, match=f'image_clip_name is "part.safetensors". It lacks .* such as text_model.{lost}.*Copy the whole'):
         load(image_clip_name="part.safetensors")
+
+
+def open_clip_shapes():
+    """Of SD 1.x's text encoder as OpenCLIP names them."""
+    width = 768
+    shapes = {"token_embedding.weight": (49408, width), "positional_embedding": (77, width), "text_projection": (width, width)}
+    shapes |= {"ln_final.weight": (width,), "ln_final.bias": (width,)}
+    linear = {"attn.in_proj_": (3 * width, width), "attn.out_proj.": (width, width), "mlp.c_fc.": (4 * width, width)}
+    linear |= {"mlp.c_proj.": (width, 4 * width), "ln_1.": (width,), "ln_2.": (width,)}
+    for layer in (f"transformer.resblocks.{block}.{name}" for block in range(12) for name in linear):
+        shape = linear[layer.split(".", 3)[3]]
+        shapes |= {f"{layer}weight": shape, f"{layer}bias": shape[:1]}
+    return shapes
+
+
+@pytest.mark.parametrize("shapes", [text_shapes, open_clip_shapes], ids=["transformers", "OpenCLIP"])
+def test_a_whole_text_encoder_loads_by_either_names(load, models, shapes):
+    write_folder(models / "diffusers" / "wide", **WIDE)
+    write_hollow(models / "text_encoders" / "whole.safetensors", shapes())
+
+    load(image="diffusers/wide", image_clip_name="whole.safetensors")
+
+
+def test_a_text_encoder_in_open_clips_names_that_lacks_a_weight_is_refused(load, models):
+    write_hollow(models / "text_encoders" / "part.safetensors", without(open_clip_shapes(), "transformer.resblocks.3.mlp.c_fc.bias"))
+
+    with pytest.raises(ValueError, match="It lacks 1 of the text encoder's 196 weights, such as text_model.encoder.layers.3.mlp.fc1.bias"):
+        load(image_clip_name="part.safetensors")
