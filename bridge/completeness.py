@@ -22,6 +22,7 @@ NATIVE_UNET = "input_blocks."
 VAE_OF_DIFFUSERS = "decoder.up_blocks.0.resnets.0.norm1.weight"
 TEXT_OF_OPEN_CLIP = "transformer.resblocks.0.ln_1.weight"
 """By which ComfyUI tells others' names from its own."""
+SD1_TEXT = "clip_l"
 OPTIONAL = "text_projection"
 """Of the text, which no prompt of these models passes."""
 
@@ -43,7 +44,7 @@ def require_whole(
     if vae is not None:
         require_whole_vae(vae, _under("first_stage_model.", weights), COPY_AGAIN)
     if clip is not None:
-        require_whole_text_encoder(clip, _under("clip_l.transformer.", config.process_clip_state_dict(dict(weights))), COPY_AGAIN)
+        require_whole_text_encoder(clip, _under(f"{SD1_TEXT}.transformer.", config.process_clip_state_dict(dict(weights))), COPY_AGAIN)
 
 
 def require_whole_vae(vae: comfy.sd.VAE, weights: Mapping[str, Tensor], remedy: str) -> None:
@@ -54,12 +55,15 @@ def require_whole_vae(vae: comfy.sd.VAE, weights: Mapping[str, Tensor], remedy: 
 
 
 def require_whole_text_encoder(clip: comfy.sd.CLIP, weights: Mapping[str, Tensor], remedy: str) -> None:
-    """Refuse a CLIP text encoder of whose weights its file lacks some; named as transformers or OpenCLIP names them. Raises ValueError."""
+    """Refuse SD 1.x's text encoder if its file lacks some of the weights; named as transformers or OpenCLIP names them. Raises ValueError.
+
+    Others pass: SD 2.x's is read at its last layer but one, and files of it without the last are in use.
+    """
     encoder = clip.cond_stage_model
-    if hasattr(encoder, "clip"):
+    if getattr(encoder, "clip", None) == SD1_TEXT:
         open_clip = TEXT_OF_OPEN_CLIP in weights
         native = comfy.utils.clip_text_transformers_convert(dict(weights), "", "") if open_clip else weights
-        _require(getattr(encoder, encoder.clip).transformer, native, "text encoder", remedy)
+        _require(getattr(encoder, SD1_TEXT).transformer, native, "text encoder", remedy)
 
 
 def _under(prefix: str, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -151,14 +151,13 @@ def test_a_text_encoder_that_lacks_some_of_its_weights_is_refused(load, models, 
         load(image_clip_name="part.safetensors")
 
 
-def open_clip_shapes():
-    """Of SD 1.x's text encoder as OpenCLIP names them."""
-    width = 768
+def open_clip_shapes(width=768, layers=12):
+    """Of a CLIP text encoder as OpenCLIP names them; SD 1.x's, or another's."""
     shapes = {"token_embedding.weight": (49408, width), "positional_embedding": (77, width), "text_projection": (width, width)}
     shapes |= {"ln_final.weight": (width,), "ln_final.bias": (width,)}
     linear = {"attn.in_proj_": (3 * width, width), "attn.out_proj.": (width, width), "mlp.c_fc.": (4 * width, width)}
     linear |= {"mlp.c_proj.": (width, 4 * width), "ln_1.": (width,), "ln_2.": (width,)}
-    for layer in (f"transformer.resblocks.{block}.{name}" for block in range(12) for name in linear):
+    for layer in (f"transformer.resblocks.{block}.{name}" for block in range(layers) for name in linear):
         shape = linear[layer.split(".", 3)[3]]
         shapes |= {f"{layer}weight": shape, f"{layer}bias": shape[:1]}
     return shapes
@@ -177,3 +176,10 @@ def test_a_text_encoder_in_open_clips_names_that_lacks_a_weight_is_refused(load,
 
     with pytest.raises(ValueError, match="It lacks 1 of the text encoder's 196 weights, such as text_model.encoder.layers.3.mlp.fc1.bias"):
         load(image_clip_name="part.safetensors")
+
+
+def test_sd2s_text_encoder_without_the_last_layer_which_nothing_reads_loads(load, models):
+    write_folder(models / "diffusers" / "wide", cross_attention_dim=1024, text={"hidden_size": 1024, "num_attention_heads": 16})
+    write_hollow(models / "text_encoders" / "sd2.safetensors", open_clip_shapes(width=1024, layers=23))
+
+    load(image="diffusers/wide", image_clip_name="sd2.safetensors")
