@@ -17,11 +17,13 @@ from torch import Tensor, nn
 
 from .weight_files import native_shapes
 
-COPY_AGAIN = "Copy the whole file again from its source."
+COPY_AGAIN = "Copy the whole file again from its source"
 NATIVE_UNET = "input_blocks."
 VAE_OF_DIFFUSERS = "decoder.up_blocks.0.resnets.0.norm1.weight"
 TEXT_OF_OPEN_CLIP = "transformer.resblocks.0.ln_1.weight"
 """By which ComfyUI tells others' names from its own."""
+INNER_CONVOLUTIONS = {"decoder.post_quant_conv.": "post_quant_conv.", "encoder.quant_conv.": "quant_conv."}
+"""Names of a VAE's that ComfyUI moves."""
 SD1_TEXT = "clip_l"
 OPTIONAL = "text_projection"
 """Of the text, which no prompt of these models passes."""
@@ -40,17 +42,19 @@ def require_whole(
     if not any(name.startswith(NATIVE_UNET) for name in unet):
         native = comfy.utils.unet_to_diffusers(config.unet_config)
         unet = {native[name] for name in unet if name in native}
-    _require(model.model.diffusion_model, unet, "UNet", COPY_AGAIN)
+    _require(model.model.diffusion_model, unet, "UNet", f"{COPY_AGAIN}.")
     if vae is not None:
-        require_whole_vae(vae, _under("first_stage_model.", weights), COPY_AGAIN)
+        require_whole_vae(vae, _under("first_stage_model.", weights), f"{COPY_AGAIN}, or choose vae_name.")
     if clip is not None:
-        require_whole_text_encoder(clip, _under(f"{SD1_TEXT}.transformer.", config.process_clip_state_dict(dict(weights))), COPY_AGAIN)
+        text = _under(f"{SD1_TEXT}.transformer.", config.process_clip_state_dict(dict(weights)))
+        require_whole_text_encoder(clip, text, f"{COPY_AGAIN}, or choose a file for its text encoder (image_clip_name, audio_clip_name).")
 
 
 def require_whole_vae(vae: comfy.sd.VAE, weights: Mapping[str, Tensor], remedy: str) -> None:
     """Refuse a VAE of whose weights its file lacks some; named as ComfyUI or as diffusers names them. Raises ValueError."""
     if isinstance(vae.first_stage_model, AutoencoderKL):
-        native = comfy.diffusers_convert.convert_vae_state_dict(weights) if VAE_OF_DIFFUSERS in weights else weights
+        native = comfy.diffusers_convert.convert_vae_state_dict(weights) if VAE_OF_DIFFUSERS in weights else dict(weights)
+        native = comfy.utils.state_dict_prefix_replace(native, INNER_CONVOLUTIONS)
         _require(vae.first_stage_model, native, "VAE", remedy)
 
 

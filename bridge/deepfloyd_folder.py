@@ -190,7 +190,8 @@ def load_t5(folder: Path, disable_dynamic: bool = False) -> comfy.sd.CLIP:
     require_keys(folder / "config.json", config, "d_model", "d_ff", "d_kv", "num_heads", "num_layers", "vocab_size")
     config |= {"dense_act_fn": "gelu_pytorch_tanh", "is_gated_act": True}  # native names of gated-gelu
     path, weights = read_weights(folder, TRANSFORMERS, "a T5 text encoder", HALF_FIRST)
-    weights.pop("encoder.embed_tokens.weight", None)  # another name of `shared`
+    if (embeddings := weights.pop("encoder.embed_tokens.weight", None)) is not None:  # another name of `shared`
+        weights.setdefault("shared.weight", embeddings)
     expected = native_shapes(comfy.text_encoders.t5.T5(config, torch.float32, "meta", nn))
     require_fit(path, shapes_of(weights), expected)
     encoder = partial(

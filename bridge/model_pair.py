@@ -18,7 +18,7 @@ from ..itsound_core import embedded
 from ..itsound_core.latents import LATENT_CHANNELS
 from ..itsound_core.weights import shapes_of
 from . import completeness, files
-from .models import WEIGHT_DTYPES, check_header, load_model
+from .models import WEIGHT_DTYPES, check_file, load_model
 from .text_encoder_folder import native_text_name
 
 NODE = "LoadDualUNets"
@@ -73,7 +73,7 @@ def load_pair(choice: PairChoice, weight_dtype: str) -> ModelPair:
     # what can be refused quickly comes first: headers, then the small models, then the large ones
     for socket, name in (("image_model_name", choice.image_model_name), ("audio_model_name", choice.audio_model_name)):
         with files.naming(NODE, socket, name):
-            check_header(name)
+            check_file(name)
     image_clip = None if own_image_clip else _load_clip("image_clip_name", choice.image_clip_name)
     audio_clip = None if own_audio_clip else _load_clip("audio_clip_name", choice.audio_clip_name)
     vae = None if own_vae else _load_vae(choice.vae_name)

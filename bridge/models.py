@@ -62,13 +62,13 @@ def load_color_model(name: str) -> tuple[comfy.model_patcher.ModelPatcher, comfy
     return model, load_text_encoder(text_folder, folder_paths.get_folder_paths("embeddings"))
 
 
-def check_header(name: str) -> None:
-    """Refuse a file by the names and shapes in its header, before anything is loaded. A .ckpt has none and is judged once it is loaded.
+def check_file(name: str) -> None:
+    """Refuse a file by the names and shapes of its weights, before any are loaded.
 
     Raises ValueError that says what the file is and what to choose instead.
     """
     key, _, file = name.partition("/")
-    if key in ("checkpoints", "diffusion_models") and file.endswith(WITH_HEADER):
+    if key in ("checkpoints", "diffusion_models"):
         _require_sd1(_detect(Path(folder_paths.get_full_path_or_raise(key, file))))
 
 
@@ -97,14 +97,15 @@ def load_model(name: str, embedded_folder: Path, options: dict[str, Any], want_c
 
 
 def _weights_of(path: Path) -> dict[str, Tensor]:
-    """Tensors by name of a single file, without their numbers: nothing of it is loaded."""
+    """Tensors by name of a single file, without their numbers: of a header, or of a pickle that is read with weights_only=True."""
     if path.suffix in WITH_HEADER:
         return {name: torch.empty(shape, device="meta") for name, shape in shapes_in(path).items()}
-    return comfy.utils.load_torch_file(str(path), safe_load=True, device=torch.device("meta"))
+    with files.reading(path):
+        return comfy.utils.load_torch_file(str(path), safe_load=True, device=torch.device("meta"))
 
 
 def _detect(path: Path) -> comfy.supported_models_base.BASE:
-    """What ComfyUI takes a safetensors file for."""
+    """What ComfyUI takes a single file for."""
     weights = _weights_of(path)
     if any("time_embed" in name and name.endswith("cond_proj.weight") for name in weights):
         raise ValueError(

@@ -63,7 +63,9 @@ def _best(folder: Path, stems: Sequence[str], variants: Sequence[str]) -> Path:
             continue
         variant = ".".join(word for word in words if word not in ("index", *FORMATS))
         rank = variants.index(variant) if variant in variants else len(variants)
-        ranked.append(("bin" in (*words, last), rank, index, name))
+        # an index of shards that were not copied, beside whole weights, as when all JSON files were and only one variant's weights
+        only_index = index and not _has_shards(folder / name)
+        ranked.append((only_index, "bin" in (*words, last), rank, index, name))
     if ranked:
         return folder / min(ranked)[-1]
     if any(SHARD.search(name) and name.startswith(tuple(stems)) for name in names):
@@ -74,13 +76,26 @@ def _best(folder: Path, stems: Sequence[str], variants: Sequence[str]) -> Path:
     )
 
 
-def _read_shards(index: Path) -> dict[str, Tensor]:
+def _shards_of(index: Path) -> list[str]:
     shard_of = read_json(index).get("weight_map")
     if not isinstance(shard_of, dict) or not shard_of:
         raise ValueError(f"{index} has no weight_map, so it does not say which shard holds what. {COPY_AGAIN}")
     shards = list(dict.fromkeys(shard_of.values()))
     if not all(isinstance(shard, str) and shard and Path(shard).name == shard for shard in shards):
         raise ValueError(f"{index}: its weight_map names something else than files beside it. {COPY_AGAIN}")
+    return shards
+
+
+def _has_shards(index: Path) -> bool:
+    """Whether any shard that the index names is there; of an index that is damaged, yes, so that it is told of."""
+    try:
+        return any(os.path.isfile(index.parent / shard) for shard in _shards_of(index))
+    except (ValueError, TypeError, OSError):
+        return True
+
+
+def _read_shards(index: Path) -> dict[str, Tensor]:
+    shards = _shards_of(index)
     missing = [shard for shard in shards if not os.path.isfile(index.parent / shard)]
     if missing:
         more = f" and {len(missing) - NAMED} more" if len(missing) > NAMED else ""

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 CONFIG_FILE = "config.json"
 PREPROCESSOR_FILE = "preprocessor_config.json"
 VOCABULARY_FILE, MERGES_FILE = "vocab.json", "merges.txt"
+MADE_ANEW = ("position_ids", "token_type_ids", "relative_position_index", "num_batches_tracked")
+"""Endings of tables that transformers makes anew, or of what only training reads: not every version saved them."""
 END_OF_WORD = "</w>"
 ORPHANS = 0.01
 """Share of a vocabulary that may come of no merge: RoBERTa's has four special tokens and some made-up words."""
@@ -191,7 +193,7 @@ def _load(folder: Path, kind: str, model_class: Any, processor_class: Any) -> tu
         elif isinstance(error, ODD_CONTENT):
             said = "a setting in its JSON files is of another kind than is needed"
         raise ValueError(f"{folder} cannot be loaded as a {name} model ({said}). {remedy}") from error
-    if missing := sorted(report["missing_keys"]):
+    if missing := sorted(key for key in report["missing_keys"] if not key.endswith(MADE_ANEW)):
         raise ValueError(f"{folder} lacks {len(missing)} of the {name} model's weights, such as {missing[0]}. {remedy}")
     return model.float(), processor
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import logging
+import shutil
 import sys
 from types import SimpleNamespace
 
@@ -29,6 +30,7 @@ import latent_preview  # noqa: E402
 import tiny_deepfloyd  # noqa: E402
 from comfy.ldm.chroma_radiance.model import ChromaRadianceParams  # noqa: E402
 from diffusers_folders import edit_json, write_color_folder, write_folder  # noqa: E402
+from safetensors.torch import load_file, save_file  # noqa: E402
 from tiny_models import CONTEXT, conditioning, embeddings, random_model  # noqa: E402
 from transformers import T5TokenizerFast  # noqa: E402
 
@@ -519,6 +521,19 @@ def test_a_prompt_beyond_77_tokens_is_cut_with_a_warning(deepfloyd, caplog):
     assert "77 tokens at most" in caplog.text
     assert longer[0][0].shape == (1, 77, tiny_deepfloyd.WIDTH)
     assert long[0][0].shape == longer[0][0].shape
+
+
+def test_a_t5_whose_embeddings_have_the_encoders_name_alone_reads_the_same(nodes, deepfloyd, models, tmp_path, monkeypatch):
+    """As safetensors' save_model leaves of two names for one tensor the first."""
+    stages = shutil.copytree(models, tmp_path / "diffusers")
+    monkeypatch.setitem(folder_paths.folder_names_and_paths, "diffusers", ([str(stages)], {"folder"}))
+    file = stages / "stage-1" / "text_encoder" / "model.safetensors"
+    weights = load_file(file)
+    weights["encoder.embed_tokens.weight"] = weights.pop("shared.weight")
+    save_file(weights, file)
+
+    _, clip = nodes.LoadDeepFloydIF.execute("diffusers/stage-1", "diffusers/stage-2").args
+    torch.testing.assert_close(encode(clip, "a castle")[0][0], encode(deepfloyd[1], "a castle")[0][0], atol=1e-5, rtol=1e-5)
 
 
 def tiny_pixart_clip(encoder):

@@ -77,6 +77,22 @@ def test_a_missing_shard_is_named(load, models, part):
         load()
 
 
+@pytest.mark.parametrize("part", PARTS)
+def test_an_index_whose_shards_were_not_copied_hides_no_whole_weights(load, models, part):
+    """As of a download of all JSON files and of one variant's weights."""
+    before = load()
+    folder = models / "diffusers" / "picture" / part
+    whole = next(folder.glob("*.safetensors"))
+    whole.rename(folder / f"{whole.stem}.fp16.safetensors")
+    index = {"weight_map": {"some.weight": f"{whole.stem}-00001-of-00002.safetensors"}}
+    (folder / f"{whole.name}.index.json").write_text(json.dumps(index))
+
+    after = load()
+    name = {"unet": "image_model", "vae": "vae", "text_encoder": "image_clip"}[part]
+    old, new = (getattr(getattr(loaded, name), "patcher", getattr(loaded, name)).model.state_dict() for loaded in (before, after))
+    assert all(torch.equal(new[key], old[key]) for key in old)
+
+
 def test_shards_without_their_index_ask_for_it(load, models):
     save_again(models / "diffusers" / "picture", "unet", shards=3)
     next((models / "diffusers" / "picture" / "unet").glob("*.index.json")).unlink()

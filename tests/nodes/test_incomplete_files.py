@@ -127,6 +127,19 @@ def test_a_unet_in_diffusers_names_is_known_by_them(pack):
         completeness.require_whole(model, None, None, without(weights, "mid_block.resnets.1.norm2.bias"))
 
 
+def test_a_checkpoint_whose_vae_has_its_inner_convolutions_in_encoder_and_decoder_loads(load, models):
+    """ComfyUI moves them."""
+    moved = {"post_quant_conv": "decoder.post_quant_conv", "quant_conv": "encoder.quant_conv"}
+    shapes = {}
+    for name, shape in checkpoint_shapes().items():
+        first = name.removeprefix(VAE).split(".")[0]
+        shapes[name.replace(VAE + first, VAE + moved.get(first, first)) if name.startswith(VAE) else name] = shape
+    assert f"{VAE}decoder.post_quant_conv.weight" in shapes
+    write_hollow(models / "checkpoints" / "own.safetensors", shapes)
+
+    load(image="checkpoints/own.safetensors", audio="checkpoints/own.safetensors")
+
+
 @pytest.mark.parametrize(
     ("shapes", "lost"),
     [(native_vae_shapes, "decoder.mid.attn_1.k.weight"), (lambda: shapes_of(vae_weights()), "decoder.mid_block.attentions.0.to_k.weight")],

@@ -114,7 +114,7 @@ def test_an_inpainting_or_editing_file_is_refused(load, models, loads_nothing, c
 
 
 @pytest.mark.parametrize("ending", [".ckpt", ".pt"])
-def test_a_pickle_of_another_family_is_refused_once_it_is_read(load, models, ending):
+def test_a_pickle_of_another_family_is_refused_by_its_shapes(load, models, loads_nothing, ending):
     torch.save(one_level_unet(in_channels=9), models / "diffusion_models" / f"inpainting{ending}")
 
     with pytest.raises(ValueError, match="inpainting.*9 input channels"):
@@ -127,6 +127,14 @@ def test_a_latent_consistency_unet_alone_is_refused(load, models, loads_nothing,
 
     with pytest.raises(ValueError, match="takes the guidance scale as an input.*models/diffusers, or use .* with an LCM LoRA"):
         load(image="diffusion_models/lcm.safetensors")
+
+
+def test_a_latent_consistency_checkpoint_in_a_pickle_is_refused(load, models, loads_nothing):
+    weights = one_level_unet() | {"time_embed.cond_proj.weight": torch.zeros(320, 256)}
+    torch.save({"state_dict": {CHECKPOINT_NAMES + name: weight for name, weight in weights.items()}}, models / "checkpoints" / "lcm.ckpt")
+
+    with pytest.raises(ValueError, match=r'"checkpoints/lcm.ckpt". It takes the guidance scale as an input'):
+        load(image="checkpoints/lcm.ckpt")
 
 
 @pytest.mark.parametrize(
