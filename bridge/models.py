@@ -83,7 +83,7 @@ def load_model(name: str, embedded_folder: Path, options: dict[str, Any], want_c
         vae_folder = embedded.VAE_FOLDER if name == files.EMBEDDED else path
         model = load_unet(path, options)
         return Loaded(model, load_text_encoder(path, embeddings) if want_clip else None, load_vae(vae_folder) if want_vae else None)
-    with nullcontext() if path.suffix in WITH_HEADER else files.reading(path):  # a file with a header was found whole before
+    with nullcontext() if path.suffix.lower() in WITH_HEADER else files.reading(path):  # a file with a header was found whole before
         if name.startswith("checkpoints/"):
             model, clip, vae, _ = comfy.sd.load_checkpoint_guess_config(
                 str(path), output_vae=want_vae, output_clip=want_clip, embedding_directory=embeddings, model_options=options
@@ -98,7 +98,7 @@ def load_model(name: str, embedded_folder: Path, options: dict[str, Any], want_c
 
 def _weights_of(path: Path) -> dict[str, Tensor]:
     """Tensors by name of a single file, without their numbers: of a header, or of a pickle that is read with weights_only=True."""
-    if path.suffix in WITH_HEADER:
+    if path.suffix.lower() in WITH_HEADER:
         return {name: torch.empty(shape, device="meta") for name, shape in shapes_in(path).items()}
     with files.reading(path):
         return comfy.utils.load_torch_file(str(path), safe_load=True, device=torch.device("meta"))

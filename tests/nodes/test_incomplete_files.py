@@ -96,12 +96,12 @@ def test_the_first_checkpoints_names_of_the_text_are_known(load, models):
         load(image="checkpoints/own.safetensors")
 
 
-@pytest.mark.parametrize("name", ["own.ckpt", "own.safetensors"])
+@pytest.mark.parametrize("name", ["own.ckpt", "own.safetensors", "OWN.SAFETENSORS"])
 @pytest.mark.parametrize("prefix", ["", UNET], ids=["bare names", "a checkpoint's names"])
 def test_a_unet_that_lacks_a_weight_is_refused(load, models, name, prefix):
     write_folder(models / "diffusers" / "wide", **WIDE)
     weights = {prefix + key: weight for key, weight in one_level_unet().items()}
-    write = save_file if name.endswith(".safetensors") else torch.save
+    write = save_file if name.lower().endswith(".safetensors") else torch.save
     path, choice = models / "diffusion_models" / name, f"diffusion_models/{name}"
 
     write(weights, path)
