@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from .weight_files import native_shapes
 
-COPY_AGAIN = "Copy the whole file again from its source"
+COPY_WHOLE = "Copy the whole file again from its source"
 NATIVE_UNET = "input_blocks."
 VAE_OF_DIFFUSERS = "decoder.up_blocks.0.resnets.0.norm1.weight"
 TEXT_OF_OPEN_CLIP = "transformer.resblocks.0.ln_1.weight"
@@ -42,12 +42,12 @@ def require_whole(
     if not any(name.startswith(NATIVE_UNET) for name in unet):
         native = comfy.utils.unet_to_diffusers(config.unet_config)
         unet = {native[name] for name in unet if name in native}
-    _require(model.model.diffusion_model, unet, "UNet", f"{COPY_AGAIN}.")
+    _require(model.model.diffusion_model, unet, "UNet", f"{COPY_WHOLE}.")
     if vae is not None:
-        require_whole_vae(vae, _under("first_stage_model.", weights), f"{COPY_AGAIN}, or choose vae_name.")
+        require_whole_vae(vae, _under("first_stage_model.", weights), f"{COPY_WHOLE}, or choose vae_name.")
     if clip is not None:
         text = _under(f"{SD1_TEXT}.transformer.", config.process_clip_state_dict(dict(weights)))
-        require_whole_text_encoder(clip, text, f"{COPY_AGAIN}, or choose a file for its text encoder (image_clip_name, audio_clip_name).")
+        require_whole_text_encoder(clip, text, f"{COPY_WHOLE}, or choose a file for its text encoder (image_clip_name, audio_clip_name).")
 
 
 def require_whole_vae(vae: comfy.sd.VAE, weights: Mapping[str, Tensor], remedy: str) -> None:

@@ -115,8 +115,7 @@ def checked_name(node: str, socket: str, name: str, ending: str = "") -> str:
     elif not wrong and (over := len(f"{parts[-1]}{ending}".encode()) - LONGEST_NAME) > 0:
         wrong = f"is {over} bytes too long"
     if wrong:
-        shown = name if len(name) <= SHOWN else f"{name[:SHOWN]}..."
-        raise ValueError(f"{node}: {socket} is {shown!r}, which {wrong}. Give a plain name, such as bells-1.")
+        raise ValueError(f"{node}: {socket} is {_shown(name)!r}, which {wrong}. Give a plain name, such as bells-1.")
     return plain
 
 

@@ -63,14 +63,14 @@ class ModelPair(NamedTuple):
 def load_pair(choice: PairChoice, weight_dtype: str) -> ModelPair:
     """Both models of a choice, in one number format of WEIGHT_DTYPES.
 
-    Raises ValueError naming the input: for a file that cannot be read or is something else, for two latent spaces, and where a text
-    encoder or the VAE is missing or does not fit.
+    Raises ValueError naming the input: for a file that cannot be read, lacks weights or is something else, for two latent spaces, and where
+    a text encoder or the VAE is missing or does not fit.
     """
     options = WEIGHT_DTYPES[weight_dtype]
     own_image_clip, own_audio_clip, own_vae = (
         name == files.FROM_MODEL for name in (choice.image_clip_name, choice.audio_clip_name, choice.vae_name)
     )
-    # what can be refused quickly comes first: headers, then the small models, then the large ones
+    # what can be refused quickly comes first: names and shapes, then the small models, then the large ones
     for socket, name in (("image_model_name", choice.image_model_name), ("audio_model_name", choice.audio_model_name)):
         with files.naming(NODE, socket, name):
             check_file(name)

@@ -75,7 +75,7 @@ def check_file(name: str) -> None:
 def load_model(name: str, embedded_folder: Path, options: dict[str, Any], want_clip: bool, want_vae: bool) -> Loaded:
     """The model of a name from `model_names`; `options` are one of WEIGHT_DTYPES.
 
-    Raises ValueError for what cannot be read, is no UNet, or has another latent space.
+    Raises ValueError for what cannot be read, is no UNet, has another latent space, or lacks weights.
     """
     path = files.model_path(name, embedded_folder)
     embeddings = folder_paths.get_folder_paths("embeddings")
